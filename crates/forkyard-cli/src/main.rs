@@ -1,0 +1,2 @@
+//! The `forkyard` command.
+fn main() {}

@@ -1,0 +1,15 @@
+//! Kernel objects for Forkyard, as typed functions.
+//!
+//! This is the one crate of the project that talks to the kernel. A function here converts its arguments,
+//! makes one call, maps the errno and returns; the only policy is that `EINTR` never leaves a call that can
+//! be repeated. Everything above names kernel objects: an [`OwnedFd`](std::os::fd::OwnedFd) is made, a
+//! [`BorrowedFd`](std::os::fd::BorrowedFd) is used, a [`Pid`] is never zero.
+//!
+//! Linux only (x86-64 and aarch64, glibc); kernel floor 5.4. What a newer kernel does better has a fallback,
+//! and [`fallback`] forces it in tests.
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other targets are not supported");

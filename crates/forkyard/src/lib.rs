@@ -1,0 +1,1 @@
+//! Process-based parallelism that survives `kill -9`.
