@@ -13,3 +13,12 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
 compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other targets are not supported");
+
+pub mod fallback;
+pub mod wait;
+
+pub use rustix::io::Errno;
+pub use rustix::process::Pid;
+
+/// What every call here returns: a value, or the kernel's error number.
+pub type Result<T> = std::result::Result<T, Errno>;

@@ -1,1 +1,8 @@
 //! Process-based parallelism that survives `kill -9`.
+
+mod error;
+mod time;
+
+pub mod process;
+
+pub use error::{Error, Panic, Result};

@@ -1,0 +1,240 @@
+//! The error of everything above the kernel objects: opaque, with predicates.
+
+use std::fmt;
+
+use forkyard_sys::Errno;
+use forkyard_sys::wait::ExitStatus;
+use serde::{Deserialize, Serialize};
+
+/// What this crate's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why something failed: what was tried, what went wrong, and what to do about it where that is known.
+///
+/// The kind is asked for with the `is_*` predicates; what an error carries (an errno, a child's exit status, a
+/// panic) with [`errno`](Error::errno), [`exit_status`](Error::exit_status) and [`panic`](Error::panic).
+/// The message is a lowercase fragment that reads after "failed to".
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    what: String,
+    kind: Kind,
+}
+
+/// The private list of reasons. A new one needs a predicate only if a caller would act on it.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// The kernel said no. `hint` names the limit it met, or what to do.
+    Os { errno: Errno, hint: Option<String> },
+    /// The deadline of the call passed.
+    TimedOut,
+    /// A wait for any child, and there is none.
+    NoChildren,
+    /// A wait for a process that is not a child of this one.
+    NotAChild,
+    /// The result was already taken by an earlier join.
+    AlreadyJoined,
+    /// A process or thread that would wait for itself.
+    JoinSelf,
+    /// A daemonic process may not have children.
+    Daemonic,
+    /// Fork in a process with this many other threads.
+    OtherThreads(usize),
+    /// The child ended without a result; `ran` tells whether it reached the user's code.
+    ChildEnded { status: ExitStatus, how: &'static str },
+    /// The child panicked.
+    Panicked { panic: Panic, status: Option<ExitStatus> },
+    /// Arguments, a result or a message could not be encoded or decoded.
+    Codec(String),
+    /// What a peer sent breaks the protocol.
+    Protocol(String),
+    /// What the caller gave is not acceptable.
+    Invalid(String),
+}
+
+/// A panic that happened in another process or thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panic {
+    /// The panic's message.
+    pub message: String,
+    /// `file:line:column`, where it is known.
+    pub location: Option<String>,
+    /// The backtrace at the panic, resolved in the process where it happened.
+    pub backtrace: Option<String>,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked: {}", self.message)?;
+        match &self.location {
+            Some(location) => write!(f, " (at {location})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// An error of `kind` in an attempt to do `what` ("start process \"a\"").
+    #[cold]
+    pub(crate) fn new(what: impl Into<String>, kind: Kind) -> Error {
+        Error(Box::new(Inner { what: what.into(), kind }))
+    }
+
+    /// The kernel refused `what`.
+    #[cold]
+    pub(crate) fn os(what: impl Into<String>, errno: Errno) -> Error {
+        Error::new(what, Kind::Os { errno, hint: None })
+    }
+
+    /// The kernel refused `what`, and the hint says which limit was met or what to do.
+    #[cold]
+    pub(crate) fn os_hint(what: impl Into<String>, errno: Errno, hint: impl Into<String>) -> Error {
+        Error::new(what, Kind::Os { errno, hint: Some(hint.into()) })
+    }
+
+    /// True if the time-out or deadline of the call passed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, Kind::TimedOut)
+    }
+
+    /// True if there was no child to wait for (`ECHILD` of wait(2)).
+    #[must_use]
+    #[doc(alias = "ECHILD")]
+    pub fn is_no_children(&self) -> bool {
+        matches!(self.0.kind, Kind::NoChildren)
+    }
+
+    /// True if the process is not a child of this one.
+    #[must_use]
+    pub fn is_not_a_child(&self) -> bool {
+        matches!(self.0.kind, Kind::NotAChild)
+    }
+
+    /// True if the result had been taken by an earlier join.
+    #[must_use]
+    pub fn is_already_joined(&self) -> bool {
+        matches!(self.0.kind, Kind::AlreadyJoined)
+    }
+
+    /// True if a process or thread tried to wait for itself.
+    #[must_use]
+    pub fn is_join_self(&self) -> bool {
+        matches!(self.0.kind, Kind::JoinSelf)
+    }
+
+    /// True if a daemonic process tried to have children.
+    #[must_use]
+    pub fn is_daemonic(&self) -> bool {
+        matches!(self.0.kind, Kind::Daemonic)
+    }
+
+    /// True if fork was refused because the caller has other threads.
+    #[must_use]
+    pub fn is_other_threads(&self) -> bool {
+        matches!(self.0.kind, Kind::OtherThreads(_))
+    }
+
+    /// True if the child ended by a signal, an exit, or before it reached the user's code.
+    #[must_use]
+    pub fn is_child_ended(&self) -> bool {
+        matches!(self.0.kind, Kind::ChildEnded { .. })
+    }
+
+    /// True if the child panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0.kind, Kind::Panicked { .. })
+    }
+
+    /// True if what the caller gave is not acceptable.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        matches!(self.0.kind, Kind::Invalid(_))
+    }
+
+    /// The kernel's error number, if the kernel said no.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self.0.kind {
+            Kind::Os { errno, .. } => Some(errno),
+            _ => None,
+        }
+    }
+
+    /// The exit status of the child that ended or panicked.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        match &self.0.kind {
+            Kind::ChildEnded { status, .. } => Some(*status),
+            Kind::Panicked { status, .. } => *status,
+            _ => None,
+        }
+    }
+
+    /// The panic of the child.
+    #[must_use]
+    pub fn panic(&self) -> Option<&Panic> {
+        match &self.0.kind {
+            Kind::Panicked { panic, .. } => Some(panic),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.what, self.0.kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Os { errno, hint: None } => write!(f, "{errno}"),
+            Kind::Os { errno, hint: Some(hint) } => write!(f, "{errno} ({hint})"),
+            Kind::TimedOut => f.write_str("timed out"),
+            Kind::NoChildren => f.write_str("there are no children to wait for"),
+            Kind::NotAChild => f.write_str("not a child of this process"),
+            Kind::AlreadyJoined => f.write_str("its result was already taken by an earlier join"),
+            Kind::JoinSelf => f.write_str("it would wait for itself for ever"),
+            Kind::Daemonic => f.write_str(
+                "a daemonic process may not have children (Builder::allow_children on its own start lifts this)",
+            ),
+            Kind::OtherThreads(n) => write!(
+                f,
+                "this process has {n} other thread(s), whose locks a copy would inherit locked; \
+                 start a task instead, or insist with the unsafe variant",
+            ),
+            Kind::ChildEnded { status, how } => write!(f, "the child {how}: {status}"),
+            Kind::Panicked { panic, .. } => write!(f, "the child {panic}"),
+            Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({self})")?;
+        match self.panic().and_then(|panic| panic.backtrace.as_deref()) {
+            Some(backtrace) => write!(f, "\n{backtrace}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> std::io::Error {
+        use std::io::ErrorKind;
+        let kind = match &error.0.kind {
+            Kind::Os { errno, .. } => std::io::Error::from(*errno).kind(),
+            Kind::TimedOut => ErrorKind::TimedOut,
+            Kind::Invalid(_) => ErrorKind::InvalidInput,
+            Kind::Codec(_) | Kind::Protocol(_) => ErrorKind::InvalidData,
+            _ => ErrorKind::Other,
+        };
+        std::io::Error::new(kind, error)
+    }
+}

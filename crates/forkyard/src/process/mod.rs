@@ -1,0 +1,1 @@
+//! Processes: starting, joining, telling how they ended.
