@@ -3,6 +3,10 @@
 //! `FORKYARD_TEST_FALLBACK` holds a comma list of features that this process and its children pretend not to
 //! have: `clone3`, `clone-parent`, `close-range`, `pidfd-info`, or `all`. It is read once and ignored in a
 //! set-uid program. It never enables anything: it can only make Forkyard take the slower way.
+//!
+//! # Safety
+//! The one unsafe call reads the auxiliary vector.
+#![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
@@ -37,7 +41,9 @@ pub fn forced(feature: Feature) -> bool {
 }
 
 fn read() -> u8 {
-    if rustix::param::linux_secure() {
+    // SAFETY: getauxval reads the auxiliary vector of this process and touches nothing else.
+    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    if secure {
         return 0;
     }
     let Some(list) = std::env::var_os(VARIABLE) else { return 0 };
