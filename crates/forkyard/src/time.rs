@@ -7,27 +7,27 @@ use std::time::{Duration, Instant};
 /// Every blocking call has the forms `x` (never gives up), `x_timeout(Duration)` and `x_deadline(Instant)`.
 /// A time-out so long that the clock cannot express its end means never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// Waits for ever.
-    pub const NEVER: Deadline = Deadline(None);
+    pub(crate) const NEVER: Deadline = Deadline(None);
 
     /// Gives up once `timeout` has passed from now.
     #[must_use]
-    pub fn after(timeout: Duration) -> Deadline {
+    pub(crate) fn after(timeout: Duration) -> Deadline {
         Deadline(Instant::now().checked_add(timeout))
     }
 
     /// What is left: `None` for ever, zero when it has passed.
     #[must_use]
-    pub fn remaining(self) -> Option<Duration> {
+    pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// True when the time has come.
     #[must_use]
-    pub fn has_passed(self) -> bool {
+    pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|at| at <= Instant::now())
     }
 }
