@@ -5,4 +5,6 @@ mod time;
 
 pub mod process;
 
+pub use process::signal;
+
 pub use error::{Error, Panic, Result};

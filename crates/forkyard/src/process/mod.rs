@@ -1,1 +1,2 @@
 //! Processes: starting, joining, telling how they ended.
+pub mod signal;

@@ -1,0 +1,85 @@
+//! The rows behind [`Signal`]: name, default action and meaning, in the order of the numbers.
+
+use super::number::DefaultAction::{self, Continue, Core, Ignore, Stop, Terminate};
+use super::number::Signal;
+
+/// Number 1 first. Actions and meanings after signal(7).
+pub(super) const ROWS: [(&str, DefaultAction, &str); 64] = [
+    ("SIGHUP", Terminate, "the terminal went away; daemons take it as \"read the configuration again\""),
+    ("SIGINT", Terminate, "interrupt from the keyboard (Ctrl-C)"),
+    ("SIGQUIT", Core, "quit from the keyboard (Ctrl-\\)"),
+    ("SIGILL", Core, "an instruction the processor does not know"),
+    ("SIGTRAP", Core, "a breakpoint or trace step was reached"),
+    ("SIGABRT", Core, "the program gave itself up with abort"),
+    ("SIGBUS", Core, "an access to memory that is mapped but not there"),
+    ("SIGFPE", Core, "an arithmetic error, such as a division by zero"),
+    ("SIGKILL", Terminate, "end at once; cannot be handled, ignored or blocked"),
+    ("SIGUSR1", Terminate, "free for the program's own use"),
+    ("SIGSEGV", Core, "an access to memory that is not mapped or not allowed"),
+    ("SIGUSR2", Terminate, "free for the program's own use"),
+    ("SIGPIPE", Terminate, "a write to a pipe or socket that nobody reads"),
+    ("SIGALRM", Terminate, "the time set with alarm or the real-time timer is over"),
+    ("SIGTERM", Terminate, "a request to end, with time to clean up"),
+    ("SIGSTKFLT", Terminate, "stack fault of a coprocessor; the kernel never sends it"),
+    ("SIGCHLD", Ignore, "a child ended, stopped or went on"),
+    ("SIGCONT", Continue, "go on, if stopped"),
+    ("SIGSTOP", Stop, "stop; cannot be handled, ignored or blocked"),
+    ("SIGTSTP", Stop, "stop from the keyboard (Ctrl-Z)"),
+    ("SIGTTIN", Stop, "a background process read from the terminal"),
+    ("SIGTTOU", Stop, "a background process wrote to the terminal"),
+    ("SIGURG", Ignore, "urgent data arrived on a socket"),
+    ("SIGXCPU", Core, "the CPU time limit was passed"),
+    ("SIGXFSZ", Core, "the file size limit was passed"),
+    ("SIGVTALRM", Terminate, "the timer of user CPU time is over"),
+    ("SIGPROF", Terminate, "the timer of user and system CPU time is over"),
+    ("SIGWINCH", Ignore, "the terminal window changed its size"),
+    ("SIGIO", Terminate, "a descriptor is ready for input or output"),
+    ("SIGPWR", Terminate, "the power is failing"),
+    ("SIGSYS", Core, "a system call that does not exist or is not allowed"),
+    ("SIG32", Terminate, "kept by glibc to cancel threads"),
+    ("SIG33", Terminate, "kept by glibc to change ids in all threads"),
+    ("SIGRTMIN", Terminate, REALTIME),
+    ("SIGRTMIN+1", Terminate, REALTIME),
+    ("SIGRTMIN+2", Terminate, REALTIME),
+    ("SIGRTMIN+3", Terminate, REALTIME),
+    ("SIGRTMIN+4", Terminate, REALTIME),
+    ("SIGRTMIN+5", Terminate, REALTIME),
+    ("SIGRTMIN+6", Terminate, REALTIME),
+    ("SIGRTMIN+7", Terminate, REALTIME),
+    ("SIGRTMIN+8", Terminate, REALTIME),
+    ("SIGRTMIN+9", Terminate, REALTIME),
+    ("SIGRTMIN+10", Terminate, REALTIME),
+    ("SIGRTMIN+11", Terminate, REALTIME),
+    ("SIGRTMIN+12", Terminate, REALTIME),
+    ("SIGRTMIN+13", Terminate, REALTIME),
+    ("SIGRTMIN+14", Terminate, REALTIME),
+    ("SIGRTMIN+15", Terminate, REALTIME),
+    ("SIGRTMIN+16", Terminate, REALTIME),
+    ("SIGRTMIN+17", Terminate, REALTIME),
+    ("SIGRTMIN+18", Terminate, REALTIME),
+    ("SIGRTMIN+19", Terminate, REALTIME),
+    ("SIGRTMIN+20", Terminate, REALTIME),
+    ("SIGRTMIN+21", Terminate, REALTIME),
+    ("SIGRTMIN+22", Terminate, REALTIME),
+    ("SIGRTMIN+23", Terminate, REALTIME),
+    ("SIGRTMIN+24", Terminate, REALTIME),
+    ("SIGRTMIN+25", Terminate, REALTIME),
+    ("SIGRTMIN+26", Terminate, REALTIME),
+    ("SIGRTMIN+27", Terminate, REALTIME),
+    ("SIGRTMIN+28", Terminate, REALTIME),
+    ("SIGRTMIN+29", Terminate, REALTIME),
+    ("SIGRTMIN+30", Terminate, REALTIME),
+];
+
+const REALTIME: &str = "free for the program's own use; queued in order, with a value";
+
+/// Second names, without `SIG`.
+pub(super) const ALIASES: [(&str, Signal); 5] = [
+    ("CLD", Signal::CHLD),
+    ("IOT", Signal::ABRT),
+    ("POLL", Signal::IO),
+    ("RTMAX", RTMAX),
+    ("UNUSED", Signal::SYS),
+];
+
+const RTMAX: Signal = Signal::ALL[Signal::ALL.len() - 1];
