@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# What must hold, step by step. Each step has a time limit, and each that runs tests is checked for leaks
+# (ci/leaks.py). A failed step does not stop the next one; the last line is the sum.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+failed_steps=()
+steps_passed=0
+
+# step NAME SECONDS COMMAND…
+step() {
+    local name=$1 limit=$2 code start=$SECONDS
+    shift 2
+    echo
+    echo "== $name"
+    timeout --foreground --kill-after=20 "$limit" "$@" 2>&1 | tee -a "$log"
+    code=${PIPESTATUS[0]}
+    if [ "$code" = 0 ]; then
+        steps_passed=$((steps_passed + 1))
+        echo "== $name: ok, $((SECONDS - start)) s"
+    else
+        [ "$code" = 124 ] && echo "== $name: still running after $limit s, ended"
+        failed_steps+=("$name")
+        echo "== $name: FAILED with exit code $code after $((SECONDS - start)) s"
+    fi
+}
+
+# tests NAME SECONDS COMMAND…: the same under the leak check.
+tests() {
+    local name=$1 limit=$2
+    shift 2
+    step "$name" "$((limit + 30))" ci/leaks.py -- timeout --kill-after=10 "$limit" "$@"
+}
+
+# The integration tests that start processes: they are run again with each fallback forced.
+process_tests() {
+    local file name
+    for file in crates/forkyard/tests/*.rs crates/forkyard-cli/tests/*.rs; do
+        [ -e "$file" ] || continue
+        name=$(basename "$file" .rs)
+        case $name in
+        layering | examples | ui | *browser*) ;;
+        *) echo "--test=$name" ;;
+        esac
+    done
+}
+
+# The command that makes its argument pid 1 of a new pid namespace, if this machine allows it.
+as_pid_1() {
+    local new="unshare --pid --fork --mount-proc --kill-child"
+    if [ "$(id -u)" != 0 ]; then
+        new="${new/unshare/unshare --user --map-root-user}"
+    fi
+    $new true 2>/dev/null && echo "$new"
+}
+
+step "format" 120 cargo fmt --all --check
+step "lints" 900 cargo clippy --quiet --workspace --all-targets -- -D warnings
+step "build" 900 cargo test --quiet --workspace --no-run
+tests "unit and integration tests" 600 cargo test --workspace --no-fail-fast --tests
+tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
+
+mapfile -t again < <(process_tests)
+if [ ${#again[@]} -gt 0 ]; then
+    for fallback in clone3 clone-parent all; do
+        tests "without $fallback" 300 \
+            env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
+    done
+    if runner=$(as_pid_1); then
+        target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+        tests "as pid 1 of a pid namespace" 300 \
+            env "CARGO_TARGET_${target}_RUNNER=$runner" cargo test --quiet --workspace --no-fail-fast "${again[@]}"
+    else
+        echo "== as pid 1 of a pid namespace: skipped, this machine does not let us make one"
+    fi
+fi
+
+if [ -x ci/storm.py ]; then
+    tests "kill storm" 180 ci/storm.py --connections 4000 target/debug/forkyard
+fi
+
+# cargo's own counts, plus one for each step.
+read -r passed failed < <(awk '/^test result: /{p += $4; f += $6} END {print p + 0, f + 0}' "$log")
+passed=$((passed + steps_passed))
+echo
+if [ ${#failed_steps[@]} -gt 0 ]; then
+    printf 'failed step: %s\n' "${failed_steps[@]}"
+    failed=$((failed + ${#failed_steps[@]}))
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
