@@ -14,8 +14,16 @@
 )))]
 compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other targets are not supported");
 
+pub mod clone;
 pub mod fallback;
+pub mod memfd;
+pub mod mmap;
+pub mod pidfd;
+pub mod poll;
+pub mod prctl;
 pub mod signal;
+pub mod socket;
+pub mod time;
 pub mod wait;
 
 pub use rustix::io::Errno;

@@ -215,9 +215,8 @@ fn decode(info: &libc::siginfo_t, usage: &libc::rusage) -> Option<ExitStatus> {
 
 fn decode_usage(usage: &libc::rusage) -> Usage {
     let count = |n: libc::c_long| u64::try_from(n).unwrap_or(0);
-    let time = |t: libc::timeval| {
-        Duration::from_secs(count(t.tv_sec)) + Duration::from_micros(count(t.tv_usec))
-    };
+    let time =
+        |t: libc::timeval| Duration::from_secs(count(t.tv_sec)) + Duration::from_micros(count(t.tv_usec));
     Usage {
         user: time(usage.ru_utime),
         system: time(usage.ru_stime),

@@ -1,6 +1,7 @@
 //! Process-based parallelism that survives `kill -9`.
 
 mod error;
+mod shm;
 mod time;
 
 pub mod process;

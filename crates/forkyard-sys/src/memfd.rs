@@ -1,0 +1,90 @@
+//! Anonymous memory with a file descriptor: nothing to name, nothing to leak.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+
+use crate::Result;
+
+/// Makes a memfd of `size` bytes, sparse, sealed against shrinking, growing and further seals: whoever maps it
+/// cannot be hit by a SIGBUS because somebody truncated it.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`: no fd left. `ENOMEM`: no memory.
+pub fn create_sealed(name: &str, size: u64) -> Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&fd, size)?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+/// The size of a memfd that can neither shrink nor grow; `None` if it is not sealed so.
+///
+/// # Errors
+/// As fcntl(2) and fstat(2).
+pub fn sealed_size(fd: impl AsFd) -> Result<Option<u64>> {
+    let needed = SealFlags::SHRINK | SealFlags::GROW;
+    let Ok(seals) = rustix::fs::fcntl_get_seals(&fd) else { return Ok(None) };
+    if !seals.contains(needed) {
+        return Ok(None);
+    }
+    Ok(u64::try_from(rustix::fs::fstat(&fd)?.st_size).ok())
+}
+
+/// Takes real memory for a range, so that shortage is an error here and never a SIGBUS later.
+///
+/// # Errors
+/// `ENOSPC`, `ENOMEM`: no memory.
+pub fn commit(fd: impl AsFd, offset: u64, len: u64) -> Result<()> {
+    loop {
+        match rustix::fs::fallocate(&fd, FallocateFlags::empty(), offset, len) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// A memfd that holds these bytes, at position 0, close-on-exec.
+///
+/// # Errors
+/// As [`create_sealed`] and write(2).
+pub fn holding(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+    let mut rest = bytes;
+    let mut at = 0;
+    while !rest.is_empty() {
+        match rustix::io::pwrite(&fd, rest, at) {
+            Ok(0) => return Err(rustix::io::Errno::NOSPC),
+            Ok(n) => {
+                rest = &rest[n..];
+                at += n as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(fd)
+}
+
+/// Everything in a memfd, from its start, whatever its position.
+///
+/// # Errors
+/// As fstat(2) and pread(2); `EFBIG` if it holds more than `limit` bytes.
+pub fn contents(fd: impl AsFd, limit: u64) -> Result<Vec<u8>> {
+    let size = u64::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
+    if size > limit {
+        return Err(rustix::io::Errno::FBIG);
+    }
+    let mut bytes = vec![0; usize::try_from(size).map_err(|_| rustix::io::Errno::FBIG)?];
+    let mut read = 0;
+    while read < bytes.len() {
+        match rustix::io::pread(&fd, &mut bytes[read..], read as u64) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(read);
+    Ok(bytes)
+}

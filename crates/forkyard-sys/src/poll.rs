@@ -1,0 +1,22 @@
+//! Waiting for readiness of a few fds; for many, and for standing sets, there is `epoll`.
+
+use rustix::event::PollFd;
+use rustix::io::Errno;
+
+use crate::Result;
+use crate::time::{Timeout, timespec};
+
+/// Waits until one of the fds is ready; the number of ready ones, zero when the time-out passed. Interruptions
+/// by signals are taken up again with the time that is left.
+///
+/// # Errors
+/// As poll(2), but never `EINTR`.
+pub fn poll(fds: &mut [PollFd<'_>], timeout: Timeout) -> Result<usize> {
+    loop {
+        let left = timespec(timeout);
+        match rustix::event::poll(fds, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What a process asks of the kernel for itself.
+
+use std::ffi::{CStr, CString};
+
+use rustix::process::{Pid, Signal};
+
+use crate::Result;
+
+/// Asks to be killed when the thread that is this process's parent ends: the maker of the process, or, for a
+/// sibling clone, the maker of the template. Cleared by a change of user or group, so it comes after those.
+/// The parent may have ended already: compare [`parent`] afterwards.
+///
+/// # Errors
+/// As prctl(2).
+pub fn die_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+/// The parent's pid; `None` if it is outside this pid namespace.
+#[must_use]
+pub fn parent() -> Option<Pid> {
+    rustix::process::getppid()
+}
+
+/// Sets the name that `/proc/PID/comm` shows: of the calling thread, which is the process for its first one.
+/// The kernel keeps 15 bytes; what follows, and anything after a NUL, is cut.
+///
+/// # Errors
+/// As prctl(2).
+pub fn set_name(name: &str) -> Result<()> {
+    let mut bytes: Vec<u8> = name.bytes().take_while(|&byte| byte != 0).collect();
+    let mut end = bytes.len().min(15);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    bytes.truncate(end);
+    let name = CString::new(bytes).unwrap_or_default();
+    set_thread_name(&name)
+}
+
+fn set_thread_name(name: &CStr) -> Result<()> {
+    rustix::thread::set_name(name)
+}
