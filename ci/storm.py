@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""storm.py [--connections N] FORKYARD: connections to `forkyard serve` while random processes of it are killed.
+
+Some clients at a time connect, send a line and want it back in capitals. Every 50 ms one process below the server,
+picked at random (a connection's, a spare one or the zygote), gets SIGKILL. In the end
+
+- every connection was served, or broke off because its process was killed: there are no more lost ones than kills,
+  no wrong answer, and none that hung;
+- the server has no zombie, no process and no file descriptor more than at the start, and still serves;
+- SIGTERM ends it, and nothing of it is left; started again and killed with SIGKILL, all below it is gone within 1 s.
+"""
+
+import argparse
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+CLIENT_TIMEOUT = 20.0
+SETTLE_TIMEOUT = 10.0
+KILL_INTERVAL = 0.05
+
+
+def fail(what):
+    print(f"storm: FAILED: {what}", flush=True)
+    sys.exit(1)
+
+
+def status_field(pid, field):
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith(field + ":"):
+                    return line.split()[1]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
+
+
+def children(pid):
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found += [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
+
+
+def descendants(pid):
+    found = []
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def wait_for(condition, timeout):
+    """Waits until condition() is true; returns whether it became so."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+class Server:
+    def __init__(self, binary, extra):
+        self.process = subprocess.Popen(
+            [binary, "serve", "--bind", "127.0.0.1:0", "--print-port", *extra],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.pid = self.process.pid
+        if not select.select([self.process.stdout], [], [], 30)[0]:
+            fail("the server printed no port within 30 s")
+        line = self.process.stdout.readline()
+        if not line.strip().isdigit():
+            fail(f"the server printed {line!r} and not its port")
+        self.address = ("127.0.0.1", int(line))
+
+    def processes(self):
+        return descendants(self.pid)
+
+    def zombies(self):
+        return [pid for pid in self.processes() if status_field(pid, "State") == "Z"]
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def talk(address, number):
+    """One connection: "served", "lost" (it broke off), or what else happened."""
+    line = b"hello %d\n" % number
+    try:
+        with socket.create_connection(address, timeout=CLIENT_TIMEOUT) as connection:
+            connection.sendall(line)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while block := connection.recv(4096):
+                answer += block
+    except (ConnectionResetError, BrokenPipeError):
+        return "lost"
+    except TimeoutError:
+        return f"connection {number} hung"
+    except OSError as error:
+        return f"connection {number}: {error}"
+    if answer == line.upper():
+        return "served"
+    return "lost" if line.upper().startswith(answer) else f"connection {number}: wrong answer {answer!r}"
+
+
+class Load:
+    """`clients` threads that make `total` connections between them."""
+
+    def __init__(self, address, total, clients):
+        self.lock = threading.Lock()
+        self.left = total
+        self.counts = {"served": 0, "lost": 0}
+        self.wrong = []
+        self.threads = [threading.Thread(target=self.client, args=(address,)) for _ in range(clients)]
+
+    def client(self, address):
+        while True:
+            with self.lock:
+                if self.left == 0 or len(self.wrong) > 10:
+                    return
+                self.left -= 1
+                number = self.left
+            outcome = talk(address, number)
+            with self.lock:
+                if outcome in self.counts:
+                    self.counts[outcome] += 1
+                else:
+                    self.wrong.append(outcome)
+
+    def running(self):
+        return any(thread.is_alive() for thread in self.threads)
+
+
+def kill_one(server, chooser):
+    """SIGKILLs one process below the server; true if it still lived."""
+    candidates = server.processes()
+    if not candidates:
+        return False
+    victim = chooser.choice(candidates)
+    try:
+        pidfd = os.pidfd_open(victim)
+    except ProcessLookupError:
+        return False
+    try:
+        # The number may have been given to a stranger before the pidfd was open.
+        if victim not in server.processes() or status_field(victim, "State") == "Z":
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+
+
+def storm(binary, arguments):
+    server = Server(binary, arguments.server)
+    if talk(server.address, 0) != "served":
+        fail("the first connection, before any kill, was not served")
+    most_processes, most_descriptors = settle(server)
+
+    chooser = random.Random(arguments.seed)
+    load = Load(server.address, arguments.connections, arguments.clients)
+    kills = 0
+    start = time.monotonic()
+    for thread in load.threads:
+        thread.start()
+    while load.running():
+        time.sleep(KILL_INTERVAL)
+        kills += kill_one(server, chooser)
+        if server.process.poll() is not None:
+            fail(f"the server itself ended: {server.process.returncode}")
+    seconds = time.monotonic() - start
+
+    served, lost = load.counts["served"], load.counts["lost"]
+    print(
+        f"storm: {arguments.connections} connections, {served} served, {lost} lost to {kills} kills, "
+        f"{arguments.connections / seconds:.0f} per second (seed {arguments.seed})",
+        flush=True,
+    )
+    if load.wrong:
+        fail("; ".join(load.wrong))
+    if lost > kills:
+        fail(f"{lost} connections broke off, but only {kills} processes were killed")
+    if served + lost != arguments.connections:
+        fail(f"{served} + {lost} connections accounted for, of {arguments.connections}")
+    if talk(server.address, 0) != "served":
+        fail("a connection after the storm was not served")
+    wait_for(lambda: len(server.processes()) <= most_processes, SETTLE_TIMEOUT)
+    wait_for(lambda: server.descriptors() <= most_descriptors, SETTLE_TIMEOUT)
+    if not wait_for(lambda: not server.zombies(), SETTLE_TIMEOUT):
+        fail(f"zombies: {server.zombies()}")
+    if len(server.processes()) > most_processes:
+        fail(f"{len(server.processes())} processes, {most_processes} at the start")
+    if server.descriptors() > most_descriptors:
+        fail(f"{server.descriptors()} file descriptors, {most_descriptors} at the start")
+    stop(server)
+
+
+def settle(server):
+    """The numbers of processes and descriptors at rest: once they stay the same for half a second."""
+    seen = None
+    deadline = time.monotonic() + SETTLE_TIMEOUT
+    while time.monotonic() < deadline:
+        now = (len(server.processes()), server.descriptors())
+        if now == seen:
+            return now
+        seen = now
+        time.sleep(0.5)
+    fail("the server does not come to rest")
+
+
+def stop(server):
+    below = server.processes()
+    server.process.send_signal(signal.SIGTERM)
+    try:
+        code = server.process.wait(30)
+    except subprocess.TimeoutExpired:
+        fail("SIGTERM did not end the server within 30 s")
+    if code not in (0, -signal.SIGTERM):
+        fail(f"after SIGTERM the server ended with {code}")
+    if not wait_for(lambda: not alive(below), 1.0):
+        fail(f"left after SIGTERM: {alive(below)}")
+
+
+def alive(pids):
+    return [pid for pid in pids if status_field(pid, "State") not in (None, "Z", "X")]
+
+
+def killed_server(binary, arguments):
+    server = Server(binary, arguments.server)
+    connections = [socket.create_connection(server.address, timeout=CLIENT_TIMEOUT) for _ in range(arguments.clients)]
+    for connection in connections:
+        connection.sendall(b"x\n")
+        if connection.recv(16) != b"X\n":
+            fail("a connection of the second server was not served")
+    below = server.processes()
+    server.process.kill()
+    server.process.wait()
+    if not wait_for(lambda: not alive(below), 1.0):
+        fail(f"1 s after SIGKILL of the server {len(alive(below))} of its {len(below)} processes live on")
+    print(f"storm: SIGKILL of the server took its {len(below)} processes with it within 1 s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--connections", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, default=16, help="connections at a time")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--server", action="append", default=[], help="one more argument for forkyard serve")
+    parser.add_argument("binary", metavar="FORKYARD")
+    arguments = parser.parse_args()
+    storm(arguments.binary, arguments)
+    killed_server(arguments.binary, arguments)
+
+
+if __name__ == "__main__":
+    main()
