@@ -15,6 +15,7 @@
 compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other targets are not supported");
 
 pub mod clone;
+pub mod exec;
 pub mod fallback;
 pub mod memfd;
 pub mod mmap;
