@@ -16,9 +16,12 @@ compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other 
 
 pub mod clone;
 pub mod exec;
+pub mod epoll;
 pub mod fallback;
+pub mod limits;
 pub mod memfd;
 pub mod mmap;
+pub mod net;
 pub mod pidfd;
 pub mod poll;
 pub mod prctl;

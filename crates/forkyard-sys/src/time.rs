@@ -11,3 +11,11 @@ pub(crate) fn timespec(timeout: Timeout) -> Option<rustix::event::Timespec> {
     // The bound above makes both conversions exact.
     Some(rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
 }
+
+/// Nanoseconds on the monotonic clock, which all processes of the system share.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // The clock starts at boot: never negative, and 64 bits last five centuries.
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

@@ -5,6 +5,7 @@ mod shm;
 mod time;
 
 pub mod process;
+pub mod serve;
 
 pub use process::signal;
 

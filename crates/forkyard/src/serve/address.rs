@@ -36,8 +36,9 @@ impl FromStr for Address {
                 .map(Address::Inherited)
                 .ok_or_else(|| invalid("fd:// takes the number of an inherited listening socket".into()));
         }
-        let mut found =
-            text.to_socket_addrs().map_err(|e| invalid(format!("{e}; use HOST:PORT, unix:PATH or fd://N")))?;
+        let mut found = text
+            .to_socket_addrs()
+            .map_err(|e| invalid(format!("{e}; use HOST:PORT, unix:PATH or fd://N")))?;
         found.next().map(Address::Tcp).ok_or_else(|| invalid("the host has no address".into()))
     }
 }

@@ -95,9 +95,9 @@ impl Config {
             }
         }
         match self.status {
-            Some(address) if !address.ip().is_loopback() => {
-                invalid(format!("the status page would be reachable from outside on {address}; use 127.0.0.1 or ::1"))
-            }
+            Some(address) if !address.ip().is_loopback() => invalid(format!(
+                "the status page would be reachable from outside on {address}; use 127.0.0.1 or ::1"
+            )),
             _ => Ok(()),
         }
     }

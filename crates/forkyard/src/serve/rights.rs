@@ -63,7 +63,8 @@ impl Rights {
     /// The text is not `NAME=SOFT[:HARD]`, or there is no such resource.
     pub fn rlimit(mut self, text: &str) -> Result<Rights> {
         let invalid = || {
-            let why = format!("\"{text}\" is not NAME=SOFT[:HARD]; names are {}", Resource::names().join(" "));
+            let why =
+                format!("\"{text}\" is not NAME=SOFT[:HARD]; names are {}", Resource::names().join(" "));
             Error::new("read the resource limit", Kind::Invalid(why))
         };
         let (name, values) = text.split_once('=').ok_or_else(invalid)?;

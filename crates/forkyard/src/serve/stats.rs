@@ -71,6 +71,8 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Worker {
+    /// Its place on the scoreboard.
+    pub slot: u32,
     /// Its pid.
     pub pid: u32,
     /// `starting`, `idle`, `busy` or `leaving`.

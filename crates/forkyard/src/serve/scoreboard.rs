@@ -1,0 +1,543 @@
+//! The scoreboard: what the master and its children tell each other without a system call.
+//!
+//! One sealed memfd of 128-byte lines of atomic words, in this order: one line of facts, one of the master's
+//! counters, one of the children's, some for signals and histograms; a line per child; a line per connection.
+//!
+//! | words | written by | read by |
+//! |---|---|---|
+//! | facts, `accepted` … of the master | master | everybody |
+//! | `served` … of the children, histograms | children, by `fetch_add` | master, page |
+//! | child line | the child; `started`, and all of it while nobody has the slot: master | master, page |
+//! | connection `tag` | master: free → handed, anything → free. Child: handed → serving → done, by CAS | both |
+//! | connection peer, `accepted` | master, before the tag says handed | page |
+//!
+//! A tag names number, state and child in one word, so a claim is one CAS, and a child that wakes too late (stopped,
+//! given up by the master) fails it and lets the connection go. Whatever is read here is a number between its
+//! bounds or is ignored: a child that scribbles spoils figures and its own connection, and no memory (D9).
+//!
+//! Killed here: a child leaves its line and tag as they were, and the master frees both when it reaps. A killed
+//! master leaves nothing: the memory goes with the last mapping.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use forkyard_sys::Result;
+use forkyard_sys::time::monotonic_ns;
+
+use super::peer::Peer;
+use super::stats::{Connected, Counts, Stats, Worker};
+use crate::shm::Table;
+
+/// One line of the table.
+pub(super) type Line = [AtomicU64; 16];
+
+const FACTS: usize = 0;
+const MASTER: usize = 1;
+const CHILDREN: usize = 2;
+const SIGNALS: usize = 3; // 65 words: 5 lines
+const WAIT: usize = 8; // 32 words: 2 lines
+const SERVICE: usize = 10; // 32 words: 2 lines
+const WORKERS: usize = 12;
+
+/// Buckets of a histogram; bucket `b` counts times below `2^b` microseconds, the last one all others.
+const BUCKETS: usize = 32;
+
+/// What is known about the server as a whole: words of the first line.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(super) enum Fact {
+    /// `1 + children << 32 | connections`: how many lines of each kind. Never changes.
+    Shape,
+    /// The master's pid.
+    Pid,
+    /// The zygote's pid, 0 while there is none.
+    Zygote,
+    /// 0 process, 1 prefork.
+    Mode,
+    /// When it started, by the monotonic clock.
+    Started,
+    /// Reloads and upgrades.
+    Generation,
+    /// Not zero while the master wants to be told of each finished connection.
+    Bell,
+}
+
+/// The master's counters: words of the second line.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(super) enum Count {
+    Accepted,
+    Active,
+    Pending,
+    Parked,
+    Deferred,
+    Lost,
+    Timeouts,
+    Started,
+    Restarted,
+    Failed,
+    Backoffs,
+    /// Served by children whose own line is gone, or known from before an upgrade.
+    ServedBefore,
+}
+
+/// The children's common counters: words of the third line.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(super) enum Shared {
+    Served,
+    Timeouts,
+    /// Requests of children that have ended.
+    Requests,
+}
+
+/// Words of a child's line.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(super) enum Cell {
+    /// A [`ChildState`].
+    State,
+    Pid,
+    /// When the master started it.
+    Started,
+    /// Index + 1 of the connection it claimed last.
+    Connection,
+    /// Connections claimed.
+    Taken,
+    /// Connections finished.
+    Finished,
+    Requests,
+}
+
+/// How far a child is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum ChildState {
+    Free = 0,
+    Starting = 1,
+    Idle = 2,
+    Busy = 3,
+    Leaving = 4,
+}
+
+impl ChildState {
+    fn of(number: u64) -> ChildState {
+        match number {
+            1 => ChildState::Starting,
+            2 => ChildState::Idle,
+            3 => ChildState::Busy,
+            4 => ChildState::Leaving,
+            _ => ChildState::Free,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            ChildState::Free => "free",
+            ChildState::Starting => "starting",
+            ChildState::Idle => "idle",
+            ChildState::Busy => "busy",
+            ChildState::Leaving => "leaving",
+        }
+    }
+}
+
+// Words of a connection's line: the tag, two times, three of the peer.
+const TAG: usize = 0;
+const ACCEPTED: usize = 1;
+const CLAIMED: usize = 2;
+const PEER: usize = 3;
+
+/// Whose a connection is. In a word: number (40 bits), state (4), child (20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) number: u64,
+    pub(super) state: ConnectionState,
+    pub(super) child: u32,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum ConnectionState {
+    Free = 0,
+    /// The master has handed it off, or holds it back.
+    Handed = 1,
+    /// A child has claimed it.
+    Serving = 2,
+    /// The child has finished it.
+    Done = 3,
+}
+
+impl Tag {
+    const NUMBERS: u64 = 1 << 40;
+
+    fn word(self) -> u64 {
+        (self.number % Tag::NUMBERS) << 24 | (self.state as u64) << 20 | u64::from(self.child & 0xF_FFFF)
+    }
+
+    fn of(word: u64) -> Tag {
+        let state = match word >> 20 & 0xF {
+            1 => ConnectionState::Handed,
+            2 => ConnectionState::Serving,
+            3 => ConnectionState::Done,
+            _ => ConnectionState::Free,
+        };
+        Tag { number: word >> 24, state, child: (word & 0xF_FFFF) as u32 }
+    }
+}
+
+/// A process's view of the scoreboard.
+#[derive(Debug)]
+pub(super) struct Board {
+    lines: Table<Line>,
+    children: usize,
+    connections: usize,
+}
+
+impl Board {
+    /// Makes one with room for so many children and connections.
+    pub(super) fn create(children: usize, connections: usize) -> Result<Board> {
+        let lines = Table::create("forkyard-scoreboard", WORKERS + children + connections)?;
+        lines.commit(0)?;
+        let board = Board { lines, children, connections };
+        board.set_fact(Fact::Shape, (1 + children as u64) << 32 | connections as u64);
+        Ok(board)
+    }
+
+    /// Maps the one that the master made.
+    pub(super) fn attach(fd: OwnedFd, writable: bool) -> Result<Board> {
+        let lines: Table<Line> = Table::attach(fd, writable)?;
+        let shape = lines.get(FACTS).map_or(0, |line| line[Fact::Shape as usize].load(Ordering::Acquire));
+        let room = lines.capacity().saturating_sub(WORKERS);
+        let children = usize::try_from((shape >> 32).saturating_sub(1)).unwrap_or(0).min(room);
+        let connections = usize::try_from(shape & 0xFFFF_FFFF).unwrap_or(0).min(room - children);
+        Ok(Board { lines, children, connections })
+    }
+
+    /// To hand to others.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.lines.fd()
+    }
+
+    /// Takes memory for the line of a child.
+    pub(super) fn commit_child(&self, slot: usize) -> Result<()> {
+        self.lines.commit(WORKERS + slot)
+    }
+
+    /// Takes memory for the line of a connection.
+    pub(super) fn commit_connection(&self, index: usize) -> Result<()> {
+        self.lines.commit(WORKERS + self.children + index)
+    }
+
+    /// How many lines one commit covers.
+    pub(super) const COMMITTED_AT_ONCE: usize = 64 * 1024 / size_of::<Line>();
+
+    fn word(&self, line: usize, word: usize) -> Option<&AtomicU64> {
+        self.lines.get(line + word / 16).map(|line| &line[word % 16])
+    }
+
+    fn add(&self, line: usize, word: usize, n: u64) {
+        if let Some(word) = self.word(line, word) {
+            word.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    fn load(&self, line: usize, word: usize) -> u64 {
+        self.word(line, word).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn store(&self, line: usize, word: usize, value: u64) {
+        if let Some(word) = self.word(line, word) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn set_fact(&self, fact: Fact, value: u64) {
+        self.store(FACTS, fact as usize, value);
+    }
+
+    pub(super) fn fact(&self, fact: Fact) -> u64 {
+        self.load(FACTS, fact as usize)
+    }
+
+    pub(super) fn count(&self, count: Count, n: u64) {
+        // One writer: no locked instruction needed.
+        self.store(MASTER, count as usize, self.load(MASTER, count as usize).wrapping_add(n));
+    }
+
+    pub(super) fn set_count(&self, count: Count, value: u64) {
+        self.store(MASTER, count as usize, value);
+    }
+
+    pub(super) fn counted(&self, count: Count) -> u64 {
+        self.load(MASTER, count as usize)
+    }
+
+    pub(super) fn count_shared(&self, count: Shared, n: u64) {
+        self.add(CHILDREN, count as usize, n);
+    }
+
+    pub(super) fn counted_shared(&self, count: Shared) -> u64 {
+        self.load(CHILDREN, count as usize)
+    }
+
+    pub(super) fn count_signal(&self, signal: usize, n: u64) {
+        self.add(SIGNALS, signal.min(64), n);
+    }
+
+    pub(super) fn signal_count(&self, signal: usize) -> u64 {
+        self.load(SIGNALS, signal)
+    }
+
+    /// Notes how long a connection waited for its child.
+    pub(super) fn note_wait(&self, ns: u64) {
+        self.add(WAIT, bucket(ns), 1);
+    }
+
+    /// Notes how long a connection was served.
+    pub(super) fn note_service(&self, ns: u64) {
+        self.add(SERVICE, bucket(ns), 1);
+    }
+
+    /// Whether the master wants to be told of the end of a connection that was stored before this call.
+    pub(super) fn bell_wanted(&self) -> bool {
+        // Pairs with the fence in `want_bell`: either we see the wish, or the master sees our tag.
+        fence(Ordering::SeqCst);
+        self.fact(Fact::Bell) != 0
+    }
+
+    /// Says whether the master wants to be told; it looks at the tags after saying yes.
+    pub(super) fn want_bell(&self, wanted: bool) {
+        self.set_fact(Fact::Bell, u64::from(wanted));
+        fence(Ordering::SeqCst);
+    }
+
+    pub(super) fn cell(&self, slot: usize, cell: Cell) -> u64 {
+        if slot < self.children { self.load(WORKERS + slot, cell as usize) } else { 0 }
+    }
+
+    pub(super) fn set_cell(&self, slot: usize, cell: Cell, value: u64) {
+        if slot < self.children {
+            self.store(WORKERS + slot, cell as usize, value);
+        }
+    }
+
+    pub(super) fn child_state(&self, slot: usize) -> ChildState {
+        ChildState::of(self.cell(slot, Cell::State))
+    }
+
+    pub(super) fn set_child_state(&self, slot: usize, state: ChildState) {
+        self.set_cell(slot, Cell::State, state as u64);
+    }
+
+    /// Empties the line of a child that is to be started, or has ended.
+    pub(super) fn clear_child(&self, slot: usize) {
+        for word in 0..16 {
+            if slot < self.children {
+                self.store(WORKERS + slot, word, 0);
+            }
+        }
+    }
+
+    fn tag_word(&self, index: usize) -> Option<&AtomicU64> {
+        if index < self.connections { self.word(WORKERS + self.children + index, TAG) } else { None }
+    }
+
+    pub(super) fn tag(&self, index: usize) -> Tag {
+        Tag::of(self.tag_word(index).map_or(0, |word| word.load(Ordering::Acquire)))
+    }
+
+    /// Master: announces a connection that is about to be handed off.
+    pub(super) fn announce(&self, index: usize, number: u64, accepted: u64, peer: &Peer) {
+        let line = WORKERS + self.children + index;
+        self.store(line, ACCEPTED, accepted);
+        self.store(line, CLAIMED, 0);
+        for (i, word) in peer.words().into_iter().enumerate() {
+            self.store(line, PEER + i, word);
+        }
+        self.set_tag(index, Tag { number, state: ConnectionState::Handed, child: 0 });
+    }
+
+    /// Master: sets a tag whatever it was.
+    pub(super) fn set_tag(&self, index: usize, tag: Tag) {
+        if let Some(word) = self.tag_word(index) {
+            word.store(tag.word(), Ordering::Release);
+        }
+    }
+
+    /// Goes from one tag to another; false if it is a third.
+    pub(super) fn change_tag(&self, index: usize, from: Tag, to: Tag) -> bool {
+        self.tag_word(index).is_some_and(|word| {
+            word.compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire).is_ok()
+        })
+    }
+
+    /// Child: claims a connection; false if the master has given it up.
+    pub(super) fn claim(&self, index: usize, number: u64, slot: u32, accepted: u64) -> bool {
+        let from = Tag { number, state: ConnectionState::Handed, child: 0 };
+        if !self.change_tag(index, from, Tag { state: ConnectionState::Serving, child: slot, ..from }) {
+            return false;
+        }
+        let now = monotonic_ns();
+        self.store(WORKERS + self.children + index, CLAIMED, now);
+        self.note_wait(now.saturating_sub(accepted));
+        let slot = slot as usize;
+        self.set_cell(slot, Cell::Connection, index as u64 + 1);
+        self.set_cell(slot, Cell::Taken, self.cell(slot, Cell::Taken) + 1);
+        true
+    }
+
+    /// Child: says that the connection is over.
+    pub(super) fn finish(&self, index: usize, number: u64, slot: u32, timed_out: bool) {
+        let claimed = self.load(WORKERS + self.children + index, CLAIMED);
+        self.note_service(monotonic_ns().saturating_sub(claimed));
+        self.count_shared(if timed_out { Shared::Timeouts } else { Shared::Served }, 1);
+        let from = Tag { number, state: ConnectionState::Serving, child: slot };
+        self.change_tag(index, from, Tag { state: ConnectionState::Done, ..from });
+        let slot = slot as usize;
+        self.set_cell(slot, Cell::Finished, self.cell(slot, Cell::Finished) + 1);
+    }
+}
+
+fn bucket(ns: u64) -> usize {
+    let us = ns / 1000;
+    ((u64::BITS - us.leading_zeros()) as usize).min(BUCKETS - 1)
+}
+
+/// A view of the scoreboard for whoever tells others about it.
+#[derive(Clone)]
+pub(super) struct Reader {
+    board: Arc<Board>,
+    listeners: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn new(board: Arc<Board>, listeners: Vec<String>) -> Reader {
+        Reader { board, listeners }
+    }
+
+    /// Everything, as it is now.
+    pub(super) fn stats(&self) -> Stats {
+        let board = &*self.board;
+        let now = monotonic_ns();
+        let number = |n: u64| u32::try_from(n).unwrap_or(0);
+        let workers = self.workers(now);
+        let live_requests: u64 = (0..board.children).map(|slot| board.cell(slot, Cell::Requests)).sum();
+        Stats {
+            pid: number(board.fact(Fact::Pid)),
+            zygote: number(board.fact(Fact::Zygote)),
+            mode: if board.fact(Fact::Mode) == 0 { "process" } else { "prefork" },
+            uptime: now.saturating_sub(board.fact(Fact::Started)) as f64 / 1e9,
+            generation: board.fact(Fact::Generation),
+            listeners: self.listeners.clone(),
+            counts: Counts {
+                accepted: board.counted(Count::Accepted),
+                active: board.counted(Count::Active),
+                pending: board.counted(Count::Pending),
+                parked: board.counted(Count::Parked),
+                deferred: board.counted(Count::Deferred),
+                served: board.counted(Count::ServedBefore).wrapping_add(board.counted_shared(Shared::Served)),
+                lost: board.counted(Count::Lost),
+                timeouts: board.counted(Count::Timeouts).wrapping_add(board.counted_shared(Shared::Timeouts)),
+                requests: board.counted_shared(Shared::Requests).wrapping_add(live_requests),
+                started: board.counted(Count::Started),
+                restarted: board.counted(Count::Restarted),
+                failed: board.counted(Count::Failed),
+                backoffs: board.counted(Count::Backoffs),
+            },
+            died: (0..65)
+                .map(|signal| (signal, board.signal_count(signal as usize)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            wait: histogram(board, WAIT),
+            service: histogram(board, SERVICE),
+            connections: self.connections(now, &workers),
+            workers,
+        }
+    }
+
+    fn workers(&self, now: u64) -> Vec<Worker> {
+        let board = &*self.board;
+        let lines = (0..board.children).filter_map(|slot| {
+            let state = board.child_state(slot);
+            let pid = u32::try_from(board.cell(slot, Cell::Pid)).unwrap_or(0);
+            if state == ChildState::Free || pid == 0 {
+                return None;
+            }
+            let served = board.cell(slot, Cell::Finished);
+            let active = board.cell(slot, Cell::Taken).saturating_sub(served);
+            let index = board.cell(slot, Cell::Connection).checked_sub(1);
+            let tag = index.and_then(|index| usize::try_from(index).ok()).map(|index| board.tag(index));
+            let connection = tag
+                .filter(|tag| tag.state == ConnectionState::Serving && tag.child as usize == slot)
+                .map(|tag| tag.number);
+            let age = now.saturating_sub(board.cell(slot, Cell::Started)) / 1_000_000;
+            Some(Worker { slot: slot as u32, pid, state: state.name(), connection, active, served, age })
+        });
+        lines.collect()
+    }
+
+    fn connections(&self, now: u64, workers: &[Worker]) -> Vec<Connected> {
+        let board = &*self.board;
+        let lines = (0..board.connections).filter_map(|index| {
+            let tag = board.tag(index);
+            let serving = match tag.state {
+                ConnectionState::Free | ConnectionState::Done => return None,
+                state => state == ConnectionState::Serving,
+            };
+            let line = WORKERS + board.children + index;
+            let peer = Peer::from_words([0, 1, 2].map(|i| board.load(line, PEER + i)));
+            let worker = workers.iter().find(|worker| serving && worker.slot == tag.child);
+            let age = now.saturating_sub(board.load(line, ACCEPTED)) / 1_000_000;
+            let pid = worker.map_or(0, |worker| worker.pid);
+            Some(Connected { number: tag.number, peer: peer.to_string(), pid, age })
+        });
+        let mut lines: Vec<_> = lines.collect();
+        lines.sort_by_key(|line| line.number);
+        lines
+    }
+}
+
+fn histogram(board: &Board, line: usize) -> Vec<(u64, u64)> {
+    (0..BUCKETS).map(|bucket| (1 << bucket, board.load(line, bucket))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Board, ConnectionState, Tag, bucket};
+    use crate::serve::peer::Peer;
+
+    #[test]
+    fn a_tag_survives_its_word() {
+        let tag = Tag { number: (1 << 40) - 1, state: ConnectionState::Serving, child: 65_535 };
+        assert_eq!(Tag::of(tag.word()), tag);
+    }
+
+    #[test]
+    fn a_claim_after_the_master_gave_up_fails() {
+        let board = Board::create(4, 4).unwrap();
+        board.announce(2, 7, 0, &Peer::unix());
+        assert!(!board.claim(2, 8, 1, 0), "another number");
+        board.set_tag(2, Tag { number: 7, state: ConnectionState::Free, child: 0 });
+        assert!(!board.claim(2, 7, 1, 0));
+        board.announce(2, 9, 0, &Peer::unix());
+        assert!(board.claim(2, 9, 1, 0));
+        board.finish(2, 9, 1, false);
+        assert_eq!(board.tag(2).state, ConnectionState::Done);
+    }
+
+    #[test]
+    fn lines_out_of_range_are_nobodys() {
+        let board = Board::create(4, 4).unwrap();
+        board.announce(4, 7, 0, &Peer::unix());
+        assert_eq!(board.tag(4).state, ConnectionState::Free);
+        assert!(!board.claim(usize::MAX, 1, 0, 0));
+    }
+
+    #[test]
+    fn buckets_double() {
+        assert_eq!([0, 999, 1000, 1999, 2000, u64::MAX].map(bucket), [0, 0, 1, 1, 2, 31]);
+    }
+}
