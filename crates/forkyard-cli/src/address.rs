@@ -53,7 +53,9 @@ pub(crate) fn peer(text: &str) -> Result<Peer, String> {
         return unix(path).map(Peer::Unix);
     }
     match host_port(text, "127.0.0.1:8081, [::1]:8081 or unix:/run/my.sock")? {
-        HostPort { port: 0, .. } => Err("nobody can listen on port 0; give the port that the server printed".into()),
+        HostPort { port: 0, .. } => {
+            Err("nobody can listen on port 0; give the port that the server printed".into())
+        }
         to => Ok(Peer::Tcp(to)),
     }
 }
@@ -64,7 +66,9 @@ pub(crate) fn status(text: &str) -> Result<SocketAddr, String> {
     let ip = match host.parse() {
         Ok(ip) => ip,
         Err(_) if host == "localhost" => IpAddr::from([127, 0, 0, 1]),
-        Err(_) => return Err("give the address itself, such as 127.0.0.1:8082; names are not looked up here".into()),
+        Err(_) => {
+            return Err("give the address itself, such as 127.0.0.1:8082; names are not looked up here".into());
+        }
     };
     if !ip.is_loopback() {
         return Err(format!(
@@ -79,10 +83,13 @@ fn unix(path: &str) -> Result<PathBuf, String> {
     match path.len() {
         0 => Err("the path is missing; write unix:/run/my.sock".into()),
         _ if path.contains('\0') || path.starts_with('@') => {
-            Err("abstract sockets have no owner and no permissions; use a path in a directory of your own".into())
+            Err("abstract sockets have no owner and no permissions; use a path in a directory of your own"
+                .into())
         }
         1..=UNIX_PATH_MAX => Ok(PathBuf::from(path)),
-        n => Err(format!("the path has {n} bytes, a socket's path may have {UNIX_PATH_MAX}; use a shorter one")),
+        n => Err(format!(
+            "the path has {n} bytes, a socket's path may have {UNIX_PATH_MAX}; use a shorter one"
+        )),
     }
 }
 
@@ -100,7 +107,9 @@ fn host_port(text: &str, examples: &str) -> Result<HostPort, String> {
         }
     } else {
         let (host, port) = text.rsplit_once(':').ok_or_else(|| match text.parse::<u16>() {
-            Ok(port) => format!("the host is missing; write 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses"),
+            Ok(port) => {
+                format!("the host is missing; write 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses")
+            }
             Err(_) => write("the port is missing"),
         })?;
         if host.contains(':') {
@@ -109,7 +118,9 @@ fn host_port(text: &str, examples: &str) -> Result<HostPort, String> {
         (host, port)
     };
     if host.is_empty() {
-        return Err(format!("the host is missing; write 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses"));
+        return Err(format!(
+            "the host is missing; write 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses"
+        ));
     }
     let port = port.parse().map_err(|_| format!("\"{port}\" is no port; a port is a number up to 65535"))?;
     Ok(HostPort { host: host.to_owned(), port })
@@ -149,7 +160,14 @@ mod tests {
 
     #[test]
     fn every_documented_form_reads_and_prints_back() {
-        for text in ["127.0.0.1:8081", "localhost:0", "[::1]:8081", "[fe80::1%eth0]:1", "unix:/run/a b.sock", "fd://3"] {
+        for text in [
+            "127.0.0.1:8081",
+            "localhost:0",
+            "[::1]:8081",
+            "[fe80::1%eth0]:1",
+            "unix:/run/a b.sock",
+            "fd://3",
+        ] {
             assert_eq!(bind(text).unwrap().to_string(), text);
         }
         for text in ["example.org:80", "[::1]:8081", "unix:relative.sock"] {

@@ -135,7 +135,10 @@ fn serving(flags: flags::Serve, from_environment: bool) -> Result<Serving, (Erro
         bind.push(address);
     }
     if bind.is_empty() {
-        return Err((ErrorKind::ValueValidation, "FORKYARD_BIND is empty; unset it, or name an address".into()));
+        return Err((
+            ErrorKind::ValueValidation,
+            "FORKYARD_BIND is empty; unset it, or name an address".into(),
+        ));
     }
     if flags.print_port && bind.iter().all(|address| matches!(address, Bind::Unix(_))) {
         return conflict("--print-port needs a listener with a port, and all listeners are Unix sockets");

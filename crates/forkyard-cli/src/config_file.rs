@@ -28,7 +28,8 @@ pub(crate) fn arguments(path: &Path, given: &ArgMatches) -> Result<Vec<OsString>
             .ok_or_else(|| {
                 wrong(format!("there is no setting \"{name}\"; names are those of the long options of serve"))
             })?;
-        let weaker = matches!(given.value_source(arg.get_id().as_str()), None | Some(ValueSource::DefaultValue));
+        let weaker =
+            matches!(given.value_source(arg.get_id().as_str()), None | Some(ValueSource::DefaultValue));
         let program = name == "handler" && given.value_source("program").is_some();
         if !weaker || program {
             continue;

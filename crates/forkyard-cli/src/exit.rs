@@ -26,15 +26,16 @@ pub const fn signalled(number: i32) -> u8 {
     128u8.wrapping_add((number & 0x7f) as u8)
 }
 
-/// Code and meaning, as help and manual list them.
-pub const TABLE: &[(&str, &str)] = &[
-    ("0", "all went well"),
-    ("1", "the work failed after it had begun (connect: reset, or the peer left early)"),
-    ("2", "the command line cannot be understood; nothing was done"),
-    ("3", "the work could not begin: address taken, host unknown, connection refused"),
-    ("124", "a deadline given on the command line passed"),
-    ("125", "forkyard itself failed"),
-    ("126", "the program after -- cannot be executed"),
-    ("127", "the program after -- was not found"),
-    ("128+n", "ended by signal n: 130 after Ctrl-C, 143 after TERM"),
+/// Code, meaning, and the commands that end with it (none named: all), as help and manual list them.
+pub(crate) const TABLE: &[(&str, &str, &[&str])] = &[
+    ("0", "all went well", &[]),
+    ("1", "the connection broke: it was reset, or the peer left before it had taken all input", &["connect"]),
+    ("2", "the command line cannot be understood; nothing was done", &[]),
+    ("3", "the work could not begin: address taken, no such user", &["serve"]),
+    ("3", "there is no connection: host unknown, connection refused", &["connect"]),
+    ("124", "the time of --connect-timeout passed", &["connect"]),
+    ("125", "forkyard itself failed", &[]),
+    ("126", "the program after -- cannot be executed", &["serve"]),
+    ("127", "the program after -- was not found", &["serve"]),
+    ("128+n", "ended by signal n: 130 after Ctrl-C, 143 after TERM", &["serve", "connect"]),
 ];

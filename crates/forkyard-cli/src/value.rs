@@ -21,7 +21,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub(crate) fn nonzero_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         time if time < Duration::from_millis(1) => {
-            Err("every connection would end at once; give 1ms or more, or leave the option out for no limit".into())
+            Err("every connection would end at once; give 1ms or more, or leave the option out for no limit"
+                .into())
         }
         time => Ok(time),
     }
@@ -64,9 +65,14 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, millis) in
-            [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("2h", 7_200_000), ("1d", 86_400_000), ("0", 0)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("0", 0),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));

@@ -15,8 +15,8 @@
 compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other targets are not supported");
 
 pub mod clone;
-pub mod exec;
 pub mod epoll;
+pub mod exec;
 pub mod fallback;
 pub mod limits;
 pub mod memfd;

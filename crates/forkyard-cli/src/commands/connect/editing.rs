@@ -18,7 +18,8 @@ impl Watch {
     /// The line before and after the cursor.
     pub(super) fn line(&self) -> (String, String) {
         let (line, cursor) = &*self.0.borrow();
-        line.split_at_checked(*cursor).map_or_else(Default::default, |(left, right)| (left.into(), right.into()))
+        line.split_at_checked(*cursor)
+            .map_or_else(Default::default, |(left, right)| (left.into(), right.into()))
     }
 
     fn note(&self, line: &str, cursor: usize) {

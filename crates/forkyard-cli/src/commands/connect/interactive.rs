@@ -68,7 +68,8 @@ pub(super) fn run(stream: &Stream, options: &Connect) -> u8 {
     };
     let shared = Shared::default();
     thread::scope(|scope| {
-        let receiver = thread::Builder::new().name("receive".into()).spawn_scoped(scope, || receive(stream, &shared));
+        let receiver =
+            thread::Builder::new().name("receive".into()).spawn_scoped(scope, || receive(stream, &shared));
         if let Err(error) = receiver {
             log::error(format_args!("cannot start the thread that receives: {error}"));
             return exit::TOOL_FAILED;

@@ -43,7 +43,9 @@ fn why(error: &io::Error, to: &Peer) -> String {
             "connection refused; the socket is there and its server is not".into()
         }
         (Kind::NotFound, Peer::Unix(_)) => "there is no such socket (is the server running?)".into(),
-        (Kind::PermissionDenied, Peer::Unix(_)) => "permission denied; the socket belongs to another user".into(),
+        (Kind::PermissionDenied, Peer::Unix(_)) => {
+            "permission denied; the socket belongs to another user".into()
+        }
         (Kind::TimedOut, _) => "timed out; nothing answers there".into(),
         _ => error.to_string(),
     }

@@ -47,7 +47,9 @@ pub(super) fn run(stream: &Stream) -> u8 {
     };
     let progress = Progress { state: Mutex::new(Sending::Idle), changed: Condvar::new() };
     thread::scope(|scope| {
-        let sender = thread::Builder::new().name("input".into()).spawn_scoped(scope, || send(input, stream, &progress));
+        let sender = thread::Builder::new()
+            .name("input".into())
+            .spawn_scoped(scope, || send(input, stream, &progress));
         let code = match sender {
             Ok(_) => receive(stream, output, &progress),
             Err(error) => {

@@ -26,7 +26,8 @@ impl Stream {
                         Err(error) => last = Some(error),
                     }
                 }
-                Err(last.unwrap_or_else(|| io::Error::other(format!("the host \"{}\" has no address", to.host))))
+                Err(last
+                    .unwrap_or_else(|| io::Error::other(format!("the host \"{}\" has no address", to.host))))
             }
         }
     }
