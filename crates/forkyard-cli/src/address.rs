@@ -67,7 +67,9 @@ pub(crate) fn status(text: &str) -> Result<SocketAddr, String> {
         Ok(ip) => ip,
         Err(_) if host == "localhost" => IpAddr::from([127, 0, 0, 1]),
         Err(_) => {
-            return Err("give the address itself, such as 127.0.0.1:8082; names are not looked up here".into());
+            return Err(
+                "give the address itself, such as 127.0.0.1:8082; names are not looked up here".into()
+            );
         }
     };
     if !ip.is_loopback() {

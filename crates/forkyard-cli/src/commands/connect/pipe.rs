@@ -1,8 +1,8 @@
 //! Standard input to the peer and the peer to standard output, both at once, byte by byte.
 //!
 //! At the end of the input the sending half is closed. The end is the peer's: when it has said everything, this
-//! is over, though there may be input that nobody has written yet. Input that is on its way then is an error
-//! unless the peer takes it.
+//! is over. Input that is under way then may still arrive as long as the peer goes on taking it; that it did not
+//! take it is an error. Input that nobody has written yet is not waited for.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -30,12 +30,13 @@ enum Sending {
 }
 
 struct Progress {
-    state: Mutex<Sending>,
+    /// The state, and how many pieces of input were handed over.
+    state: Mutex<(Sending, u64)>,
     changed: Condvar,
 }
 
-/// How long input that is on its way may take once the peer has said everything.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the sending side may stand still once the peer has said everything.
+const STANDSTILL: Duration = Duration::from_millis(250);
 
 pub(super) fn run(stream: &Stream) -> u8 {
     let (input, output) = match (own(io::stdin().as_fd()), own(io::stdout().as_fd())) {
@@ -45,7 +46,7 @@ pub(super) fn run(stream: &Stream) -> u8 {
             return exit::TOOL_FAILED;
         }
     };
-    let progress = Progress { state: Mutex::new(Sending::Idle), changed: Condvar::new() };
+    let progress = Progress { state: Mutex::new((Sending::Idle, 0)), changed: Condvar::new() };
     thread::scope(|scope| {
         let sender = thread::Builder::new()
             .name("input".into())
@@ -122,18 +123,27 @@ fn receive(stream: &Stream, mut output: File, progress: &Progress) -> u8 {
 }
 
 impl Progress {
-    fn set(&self, state: Sending) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    fn set(&self, to: Sending) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let handed_over = state.0 == Sending::Busy && to == Sending::Idle;
+        *state = (to, state.1 + u64::from(handed_over));
         self.changed.notify_all();
     }
 
-    /// The state once input that is on its way has arrived, or after a while.
+    /// How far the sending side comes: to its end, or to where it stands still.
     fn settled(&self) -> Sending {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = |state: &mut Sending| *state == Sending::Busy;
-        match self.changed.wait_timeout_while(state, LINGER, busy) {
-            Ok((state, _)) => *state,
-            Err(poisoned) => *poisoned.into_inner().0,
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let before = *state;
+            let unchanged = |now: &mut (Sending, u64)| {
+                matches!(now.0, Sending::Idle | Sending::Busy) && now.1 == before.1
+            };
+            let waited = self.changed.wait_timeout_while(state, STANDSTILL, unchanged);
+            let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() || !matches!(now.0, Sending::Idle | Sending::Busy) {
+                return now.0;
+            }
+            state = now;
         }
     }
 }
