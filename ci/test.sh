@@ -41,7 +41,7 @@ process_tests() {
         [ -e "$file" ] || continue
         name=$(basename "$file" .rs)
         case $name in
-        layering | examples | ui | *browser*) ;;
+        layering | platform | examples | ui | *browser*) ;;
         *) echo "--test=$name" ;;
         esac
     done
