@@ -26,7 +26,7 @@ fn raw_kill(pid: i32, signal: Signal) -> Result<()> {
 /// # Errors
 /// `ESRCH`: it has ended and was reaped. `EPERM`: not allowed.
 pub fn to_pidfd(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<()> {
-    raw_pidfd_send(pidfd, signal, std::ptr::null())
+    crate::pidfd::send_signal(pidfd, signal.number())
 }
 
 /// Sends with a value to the process behind a pidfd.
@@ -57,12 +57,16 @@ pub fn value_to_pidfd(pidfd: BorrowedFd<'_>, signal: Signal, value: i32) -> Resu
         value: u64::from(value.cast_unsigned()),
         rest: [0; 12],
     };
-    raw_pidfd_send(pidfd, signal, (&raw const info).cast())
-}
-
-fn raw_pidfd_send(pidfd: BorrowedFd<'_>, signal: Signal, info: *const libc::siginfo_t) -> Result<()> {
-    // SAFETY: `info` is null or points to a siginfo that lives until the call returns.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.number(), info, 0) })
+    // SAFETY: the siginfo lives until the call returns, and has the kernel's size.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal.number(),
+            &raw const info,
+            0,
+        )
+    })
 }
 
 /// Sends to a process by its number. The number may meanwhile belong to another process.

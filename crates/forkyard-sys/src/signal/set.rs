@@ -181,9 +181,12 @@ pub fn wait(set: SignalSet, deadline: Option<Instant>) -> Result<Option<SignalIn
         let time = deadline.map(left);
         let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: the set, the siginfo and the time, if any, are on the stack.
-        let signal = unsafe { libc::sigtimedwait(&raw const raw, info.as_mut_ptr(), time) };
-        if let Some(signal) = Signal::new(signal) {
+        // Not glibc's sigtimedwait, which says SI_USER for what a thread sent.
+        // SAFETY: the set, of which the kernel has 8 bytes, the siginfo and the time, if any, are on the stack.
+        let signal = unsafe {
+            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const raw, info.as_mut_ptr(), time, KERNEL_SET_SIZE)
+        };
+        if let Some(signal) = i32::try_from(signal).ok().and_then(Signal::new) {
             // SAFETY: zeroes are a valid siginfo, and now the kernel has filled it.
             return Ok(Some(SignalInfo::read(signal, unsafe { info.assume_init_ref() })));
         }
@@ -194,6 +197,8 @@ pub fn wait(set: SignalSet, deadline: Option<Instant>) -> Result<Option<SignalIn
         }
     }
 }
+
+const KERNEL_SET_SIZE: usize = 8;
 
 fn left(deadline: Instant) -> libc::timespec {
     let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1 << 31));

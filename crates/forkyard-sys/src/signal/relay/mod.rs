@@ -1,7 +1,7 @@
 //! The relay: one C handler for all signals, which writes what it is told to a pipe.
 //!
-//! [`install`] puts the handler in front of what a signal had before; the handler writes one [`Record`] and
-//! then calls the earlier handler, if it was one. [`read`] takes the records out again, in a thread of the
+//! [`install`] puts the handler in front of what a signal had before; the handler calls that, if it was a
+//! handler, and then writes one [`Record`]. [`read`] takes the records out again, in a thread of the
 //! caller's, where everything is allowed. The handler never waits: what does not fit the pipe is remembered as
 //! one bit per signal ([`take_overflow`]) and counted ([`lost`]).
 //!
@@ -117,8 +117,8 @@ extern "C" fn relay(number: i32, info: *mut libc::siginfo_t, context: *mut c_voi
     if let (Some(signal), Some(info)) = (Signal::new(number), unsafe { info.as_mut() })
         && enter(info)
     {
-        pipe::report(&SignalInfo::read(signal, info));
         call_earlier(signal, info, context);
+        pipe::report(&SignalInfo::read(signal, info));
     }
     // SAFETY: as above.
     unsafe { *errno = saved };

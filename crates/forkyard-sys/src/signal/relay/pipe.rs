@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `PAGE` | [`open`], once | handler, reader |
 //! | `State::pipe` | who makes the pipe, once per process | handler, reader |
+//! | `State::identity` | who makes the pipe, after `pipe` | handler |
 //! | `State::overflow` | handler sets bits, reader takes them all | reader |
 //! | `State::lost` | handler counts up | anybody |
 //! | `PARENT` | [`open`] | [`open`], in a child: what to close |
@@ -31,6 +32,9 @@ use crate::wait::last_errno;
 struct State {
     /// `Pipe` in one word; 0: this process has none yet.
     pipe: AtomicU64,
+    /// Of the file behind the pipe's ends; 0: not known yet. If the program closes fds that are not its own,
+    /// the handler must not write to the file that got their number.
+    identity: AtomicU64,
     /// One bit for each signal that met a full pipe.
     overflow: AtomicU64,
     /// How many signals met a full pipe.
@@ -39,7 +43,7 @@ struct State {
 
 static PAGE: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The pipe of the process that last called `open`, and its inode number.
+/// The pipe of the process that last called `open`, and its identity.
 static PARENT: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
 /// A pipe and the process that it belongs to: 22 bits of pid (the kernel's limit), 21 bits for each fd.
@@ -102,7 +106,7 @@ pub(super) fn open() -> Result<()> {
     {
         close_parents();
         PARENT[0].store(pipe.pack(), Ordering::Relaxed);
-        PARENT[1].store(inode(pipe.read_end), Ordering::Relaxed);
+        PARENT[1].store(identity(pipe.read_end), Ordering::Relaxed);
     }
     Ok(())
 }
@@ -148,7 +152,10 @@ fn own_pipe(state: &State) -> Result<u64> {
         return Err(Errno::MFILE);
     };
     match published {
-        Ok(_) => Ok(mine),
+        Ok(_) => {
+            state.identity.store(identity(write_end), Ordering::Release);
+            Ok(mine)
+        }
         Err(others) => {
             close(ends);
             Ok(others)
@@ -167,19 +174,20 @@ fn close(ends: [RawFd; 2]) {
 fn close_parents() {
     let Some(parents) = Pipe::unpack(PARENT[0].load(Ordering::Relaxed)) else { return };
     for fd in [parents.read_end, parents.write_end] {
-        if inode(fd) == PARENT[1].load(Ordering::Relaxed) {
+        if identity(fd) == PARENT[1].load(Ordering::Relaxed) {
             // SAFETY: checked just now to be an end of the parent's pipe.
             unsafe { libc::close(fd) };
         }
     }
 }
 
-/// The inode number behind an fd; 0 if it is closed.
-fn inode(fd: RawFd) -> u64 {
+/// A number for the file behind an fd, the same for both ends of a pipe; 0 if the fd is closed.
+/// Async-signal-safe.
+fn identity(fd: RawFd) -> u64 {
     // SAFETY: all-zero is a valid `stat`, and fstat writes to this local one.
     unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
-        if libc::fstat(fd, &raw mut stat) == 0 { stat.st_ino } else { 0 }
+        if libc::fstat(fd, &raw mut stat) == 0 { stat.st_ino ^ stat.st_dev.rotate_left(32) } else { 0 }
     }
 }
 
@@ -195,24 +203,25 @@ pub(super) fn report(info: &SignalInfo) {
     if pipe.is_some_and(|pipe| pipe.pid != getpid()) {
         return; // a child of vfork, which shares our memory
     }
+    let known = state.identity.load(Ordering::Acquire);
+    let pipe = pipe.filter(|pipe| known == 0 || known == identity(pipe.write_end));
+    let write = |record: &Record| pipe.is_some_and(|pipe| write(pipe.write_end, record));
     let signal = info.signal();
     let (code, union) = info.parts();
-    if pipe.is_some_and(|pipe| write(pipe, &Record { signal: signal.number(), code, union })) {
+    if write(&Record { signal: signal.number(), code, union }) {
         return;
     }
     state.lost.fetch_add(1, Ordering::Relaxed);
     state.overflow.fetch_or(SignalSet::from(signal).bits(), Ordering::Release);
     // The reader may have emptied the pipe between the two: wake it. If the pipe is full still, the reader
     // has yet to come, and looks at the bits after it has read.
-    if let Some(pipe) = pipe {
-        write(pipe, &Record::NONE);
-    }
+    write(&Record::NONE);
 }
 
-fn write(pipe: Pipe, record: &Record) -> bool {
+fn write(fd: RawFd, record: &Record) -> bool {
     let size = size_of::<Record>();
     // SAFETY: reads `size` bytes of a record without padding.
-    unsafe { libc::write(pipe.write_end, std::ptr::from_ref(record).cast(), size) == size.cast_signed() }
+    unsafe { libc::write(fd, std::ptr::from_ref(record).cast(), size) == size.cast_signed() }
 }
 
 /// The reader's side: waits for records and takes as many as there are and fit.
