@@ -190,7 +190,8 @@ pub fn at_exit(hook: extern "C" fn()) -> Result<()> {
 ///
 /// # Errors
 /// `ENOMEM`: no room for another hook.
-pub fn at_fork_in_child(hook: unsafe extern "C" fn()) -> Result<()> {
+pub fn at_fork_in_child(hook: extern "C" fn()) -> Result<()> {
+    let hook: unsafe extern "C" fn() = hook;
     // SAFETY: a plain function that is valid as long as the program.
     if unsafe { libc::pthread_atfork(None, None, Some(hook)) } == 0 { Ok(()) } else { Err(Errno::NOMEM) }
 }

@@ -41,9 +41,7 @@ pub fn forced(feature: Feature) -> bool {
 }
 
 fn read() -> u8 {
-    // SAFETY: getauxval reads the auxiliary vector of this process and touches nothing else.
-    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    if secure {
+    if set_uid() {
         return 0;
     }
     let Some(list) = std::env::var_os(VARIABLE) else { return 0 };
@@ -56,4 +54,12 @@ fn read() -> u8 {
         }
     }
     bits
+}
+
+/// True in a program that runs with more rights than its caller has: its environment is the caller's and not to
+/// be trusted.
+#[must_use]
+pub fn set_uid() -> bool {
+    // SAFETY: getauxval reads the auxiliary vector of this process and touches nothing else.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }

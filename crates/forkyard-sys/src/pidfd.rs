@@ -48,3 +48,20 @@ pub fn wait_readable(pidfd: BorrowedFd<'_>, timeout: Timeout) -> Result<bool> {
     let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
     crate::poll::poll(&mut fds, timeout).map(|ready| ready > 0)
 }
+
+/// The calling process's own pid.
+#[must_use]
+pub fn own_pid() -> Pid {
+    rustix::process::getpid()
+}
+
+/// The calling process's rights: real and effective user, real and effective group.
+#[must_use]
+pub fn own_rights() -> [u32; 4] {
+    [
+        rustix::process::getuid().as_raw(),
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    ]
+}

@@ -1,10 +1,18 @@
 //! What a process asks of the kernel for itself.
+//!
+//! # Safety
+//! The raw calls are fcntl(2) with numbers.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::{Pid, Signal};
 
 use crate::Result;
+
+/// fcntl(2): which signal readiness sends, instead of SIGIO. The same number on every architecture of ours.
+const F_SETSIG: i32 = 10;
 
 /// Asks to be killed when the thread that is this process's parent ends: the maker of the process, or, for a
 /// sibling clone, the maker of the template. Cleared by a change of user or group, so it comes after those.
@@ -14,6 +22,24 @@ use crate::Result;
 /// As prctl(2).
 pub fn die_with_parent() -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+/// Asks to be killed when the other end of this socket is closed by everybody who has it. In contrast to
+/// [`die_with_parent`] it is tied to no thread. The end may be closed already: poll the socket afterwards.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn die_with_peer(socket: BorrowedFd<'_>) -> Result<()> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    for (command, argument) in
+        [(libc::F_SETOWN, own), (F_SETSIG, libc::SIGKILL), (libc::F_SETFL, libc::O_ASYNC | libc::O_RDWR)]
+    {
+        // SAFETY: these commands take a number.
+        if unsafe { libc::fcntl(socket.as_raw_fd(), command, argument) } != 0 {
+            return Err(crate::wait::last_errno());
+        }
+    }
+    Ok(())
 }
 
 /// The parent's pid; `None` if it is outside this pid namespace.

@@ -40,8 +40,8 @@ pub(crate) enum Kind {
     Daemonic,
     /// Fork in a process with this many other threads.
     OtherThreads(usize),
-    /// The child ended without a result; `ran` tells whether it reached the user's code.
-    ChildEnded { status: ExitStatus, how: &'static str },
+    /// The child ended without a result.
+    ChildEnded { status: ExitStatus, ended: Ended },
     /// The child panicked.
     Panicked { panic: Panic, status: Option<ExitStatus> },
     /// Arguments, a result or a message could not be encoded or decoded.
@@ -73,6 +73,40 @@ impl fmt::Display for Panic {
     }
 }
 
+/// How a child ended that gave no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It never reached its task.
+    BeforeTask,
+    /// The task called [`exit`](crate::process::exit) or `std::process::exit`: exit hooks ran.
+    Exit,
+    /// The task ended the process by [`_exit`](crate::process::_exit), or became another program that ended.
+    QuickExit,
+    /// A signal ended it in its task.
+    Signal,
+    /// The task had returned, and the process then ended badly, in an exit hook for instance.
+    AfterTask,
+    /// It overwrote the shared memory in which its outcome should have been.
+    Garbled,
+    /// Somebody else took its status, and it left no result.
+    Unknown,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ended::BeforeTask => "ended before it reached its task",
+            Ended::Exit => "ended by exit",
+            Ended::QuickExit => "ended by _exit",
+            Ended::Signal => "was ended by a signal",
+            Ended::AfterTask => "ended badly after its task had returned",
+            Ended::Garbled => "overwrote its outcome in shared memory",
+            Ended::Unknown => "ended without a result",
+        })
+    }
+}
+
 impl Error {
     /// An error of `kind` in an attempt to do `what` ("start process \"a\"").
     #[cold]
@@ -90,6 +124,12 @@ impl Error {
     #[cold]
     pub(crate) fn os_hint(what: impl Into<String>, errno: Errno, hint: impl Into<String>) -> Error {
         Error::new(what, Kind::Os { errno, hint: Some(hint.into()) })
+    }
+
+    /// A call of the standard library was refused by the kernel.
+    #[cold]
+    pub(crate) fn io(what: impl Into<String>, error: &std::io::Error) -> Error {
+        Error::os(what, Errno::from_io_error(error).unwrap_or(Errno::IO))
     }
 
     /// True if the time-out or deadline of the call passed.
@@ -162,6 +202,15 @@ impl Error {
         }
     }
 
+    /// How far the child came that ended without a result.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        match self.0.kind {
+            Kind::ChildEnded { ended, .. } => Some(ended),
+            _ => None,
+        }
+    }
+
     /// The exit status of the child that ended or panicked.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
@@ -206,7 +255,7 @@ impl fmt::Display for Kind {
                 "this process has {n} other thread(s), whose locks a copy would inherit locked; \
                  start a task instead, or insist with the unsafe variant",
             ),
-            Kind::ChildEnded { status, how } => write!(f, "the child {how}: {status}"),
+            Kind::ChildEnded { status, ended } => write!(f, "the child {ended}: {status}"),
             Kind::Panicked { panic, .. } => write!(f, "the child {panic}"),
             Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) => f.write_str(why),
         }

@@ -1,7 +1,11 @@
 //! Process-based parallelism that survives `kill -9`.
 
+// The macros' output names this crate, also inside it.
+extern crate self as forkyard;
+
 mod error;
 mod shm;
+mod sync_std;
 mod time;
 
 pub mod process;
@@ -10,3 +14,8 @@ pub mod serve;
 pub use process::signal;
 
 pub use error::{Error, Panic, Result};
+pub use forkyard_macros::{handler, task};
+pub use process::Task;
+
+#[doc(hidden)]
+pub use process::private as __private;

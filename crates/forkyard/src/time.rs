@@ -19,6 +19,11 @@ impl Deadline {
         Deadline(Instant::now().checked_add(timeout))
     }
 
+    /// As the kernel's calls take it.
+    pub(crate) fn timeout(self) -> forkyard_sys::time::Timeout {
+        self.0
+    }
+
     /// What is left: `None` for ever, zero when it has passed.
     #[must_use]
     pub(crate) fn remaining(self) -> Option<Duration> {

@@ -1,2 +1,47 @@
 //! Processes: starting, joining, telling how they ended.
+//!
+//! A process is started by [`spawn`] or a [`Builder`] from a [`task`](macro@crate::task), or by [`fork`] from a closure. Its
+//! handle is a [`Process`]; README.md beside this file tells who does what from start to exit, and what happens when
+//! any of them is killed.
+
+mod board;
+mod builder;
+mod child;
+mod context;
+mod exit;
+mod fate;
+mod fd;
+mod fork;
+mod global;
+mod handle;
+mod keeper;
+mod limit;
+mod panic;
+mod runtime;
 pub mod signal;
+mod task;
+mod template;
+mod waiting;
+mod zygote;
+
+pub use builder::{Builder, Start, fork, spawn};
+pub use context::{Current, Parent, current, parent};
+pub use exit::{_exit, at_exit, exit};
+pub use fd::Fd;
+pub use forkyard_sys::Pid;
+pub use forkyard_sys::wait::{Ending, ExitStatus, Usage};
+pub use handle::{Child, Process};
+pub use runtime::Exited;
+pub use task::{Function, Task};
+pub use waiting::{
+    children, try_wait, try_waitpid, wait, wait_any, wait_any_deadline, wait_any_timeout, wait_deadline,
+    wait_timeout, waitpid,
+};
+
+pub use crate::error::Ended;
+
+/// What the macros' output uses.
+#[doc(hidden)]
+pub mod private {
+    pub use super::task::{Entry, invoke};
+}

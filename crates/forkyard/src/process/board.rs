@@ -1,0 +1,168 @@
+//! The outcome board: one slot of shared memory per child, in which the child tells how far it came.
+//!
+//! README.md beside this file has the states and who writes what. `state` is stored with Release after what it
+//! announces and loaded with Acquire before that is read. `born` is written by the kernel during the clone.
+//!
+//! Killed child: its slot stays in the state it reached. Killed requester: the board goes with its last mapping.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use forkyard_sys::Errno;
+
+use crate::error::{Error, Result};
+use crate::shm::{ShmSafe, Table};
+
+/// Most children that one process has at a time; the kernel's own limits are lower by default.
+const CAPACITY: usize = 64 * 1024;
+/// Bytes of a result that fit into a slot.
+pub(crate) const INLINE: usize = 104;
+
+/// How far a child came. The numbers are what lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum State {
+    /// Nobody's slot.
+    Free = 0,
+    /// A start was requested.
+    Offered = 1,
+    /// The child is about to call, or in, the task.
+    Running = 2,
+    /// The task returned, and the value lies in the slot.
+    Returned = 3,
+    /// The task returned, and the value was sent as a parcel.
+    ReturnedParcel = 4,
+    /// The task panicked, and the panic was sent as a parcel.
+    Panicked = 5,
+    /// The task ended the process by `exit`.
+    Exited = 6,
+}
+
+impl State {
+    fn from_memory(number: u32) -> Option<State> {
+        use State::{Exited, Free, Offered, Panicked, Returned, ReturnedParcel, Running};
+        [Free, Offered, Running, Returned, ReturnedParcel, Panicked, Exited]
+            .into_iter()
+            .find(|s| *s as u32 == number)
+    }
+}
+
+/// One child's slot.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    state: AtomicU32,
+    /// The child's pid, from before it first runs.
+    pub(crate) born: AtomicU32,
+    len: AtomicU32,
+    unused: AtomicU32,
+    value: [AtomicU8; INLINE],
+    unused_too: [AtomicU32; 2],
+}
+
+// SAFETY: atomics only, `repr(C)` without gaps (16 + 104 + 8 = 128), all-zero is `Free`.
+#[allow(unsafe_code)]
+unsafe impl ShmSafe for Slot {}
+const _: () = assert!(size_of::<Slot>() == 128);
+
+impl Slot {
+    /// The state; `None` for a number that is none, written by somebody who scribbles.
+    pub(crate) fn state(&self) -> Option<State> {
+        State::from_memory(self.state.load(Ordering::Acquire))
+    }
+
+    /// Announces a new state, and everything written before.
+    pub(crate) fn enter(&self, state: State) {
+        self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// Goes from one state to another, unless the slot is in a third.
+    pub(crate) fn advance(&self, from: State, to: State) -> bool {
+        self.state.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Puts a value of at most [`INLINE`] bytes, and announces it.
+    pub(crate) fn put(&self, bytes: &[u8]) {
+        for (cell, byte) in self.value.iter().zip(bytes) {
+            cell.store(*byte, Ordering::Relaxed);
+        }
+        self.len.store(bytes.len() as u32, Ordering::Relaxed);
+        self.enter(State::Returned);
+    }
+
+    /// The value that [`put`](Slot::put) announced; `None` if its length is not one.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        let len = self.len.load(Ordering::Relaxed) as usize;
+        let cells = self.value.get(..len)?;
+        Some(cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect())
+    }
+
+    fn offer(&self) {
+        self.born.store(0, Ordering::Relaxed);
+        self.len.store(0, Ordering::Relaxed);
+        self.enter(State::Offered);
+    }
+}
+
+/// The requester's side of the board: the slots, and which are free.
+pub(crate) struct Board {
+    pub(crate) table: Table<Slot>,
+    free: Mutex<Free>,
+}
+
+struct Free {
+    returned: Vec<u32>,
+    /// Slots from here on have never been used; those below `committed` have memory.
+    fresh: u32,
+    committed: u32,
+}
+
+impl Board {
+    pub(crate) fn create() -> Result<Board> {
+        let table = Table::create("forkyard-outcomes", CAPACITY)
+            .map_err(|errno| Error::os("make the outcome board", errno))?;
+        Ok(Board { table, free: Mutex::new(Free { returned: Vec::new(), fresh: 0, committed: 0 }) })
+    }
+
+    /// Takes a free slot for a new child.
+    pub(crate) fn offer(&self) -> Result<u32> {
+        let index = self.reserve()?;
+        if let Some(slot) = self.table.get(index as usize) {
+            slot.offer();
+        }
+        Ok(index)
+    }
+
+    fn reserve(&self) -> Result<u32> {
+        let mut free = crate::sync_std::lock(&self.free);
+        if let Some(index) = free.returned.pop() {
+            return Ok(index);
+        }
+        let index = free.fresh;
+        if index as usize >= self.table.capacity() {
+            let hint =
+                format!("this process has {CAPACITY} children that have not been joined or have not ended");
+            return Err(Error::os_hint("start a process", Errno::AGAIN, hint));
+        }
+        if index >= free.committed {
+            self.table
+                .commit(index as usize)
+                .map_err(|errno| Error::os_hint("start a process", errno, "memory for its outcome"))?;
+            free.committed = index + (64 * 1024 / size_of::<Slot>()) as u32;
+        }
+        free.fresh = index + 1;
+        Ok(index)
+    }
+
+    /// Gives a slot back: its child has been reaped, or never was.
+    pub(crate) fn release(&self, index: u32) {
+        if let Some(slot) = self.table.get(index as usize) {
+            slot.enter(State::Free);
+        }
+        crate::sync_std::lock(&self.free).returned.push(index);
+    }
+
+    /// The slot of that number; the first one for a number that is none, which the board never gave out.
+    pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
+        self.table.get(index as usize)
+    }
+}

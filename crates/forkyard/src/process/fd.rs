@@ -1,0 +1,109 @@
+//! File descriptors as arguments of a task.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+/// Most fds that one call carries; the protocol needs a few for itself.
+pub(crate) const MAX_FDS: usize = forkyard_sys::socket::MAX_FDS - 8;
+
+thread_local! {
+    static OUTGOING: RefCell<Option<Vec<OwnedFd>>> = const { RefCell::new(None) };
+    static INCOMING: RefCell<Vec<Option<OwnedFd>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A file descriptor that travels to a child as an argument of its task, as `SCM_RIGHTS` carries it.
+///
+/// The child gets a descriptor of its own for the same open file (dup(2)); the one here stays open until it is
+/// dropped, which matters for pipes: the reader sees the end only when every writer is closed.
+///
+/// Outside a task's arguments it cannot be serialised, and says so.
+#[derive(Debug)]
+pub struct Fd(OwnedFd);
+
+impl Fd {
+    /// The descriptor itself.
+    #[must_use]
+    pub fn into_owned(self) -> OwnedFd {
+        self.0
+    }
+}
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Fd {
+    fn from(fd: OwnedFd) -> Fd {
+        Fd(fd)
+    }
+}
+
+impl From<Fd> for OwnedFd {
+    fn from(fd: Fd) -> OwnedFd {
+        fd.0
+    }
+}
+
+/// Conversions from and to what owns a descriptor in the standard library.
+macro_rules! convert {
+    ($($owner:ty)*) => {$(
+        impl From<$owner> for Fd {
+            fn from(owner: $owner) -> Fd {
+                Fd(owner.into())
+            }
+        }
+
+        impl From<Fd> for $owner {
+            fn from(fd: Fd) -> $owner {
+                fd.0.into()
+            }
+        }
+    )*};
+}
+convert!(File TcpListener TcpStream UnixListener UnixStream std::io::PipeReader std::io::PipeWriter);
+
+impl Serialize for Fd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let copy = self.0.try_clone().map_err(ser::Error::custom)?;
+        let index = OUTGOING.with_borrow_mut(|fds| {
+            let fds = fds.as_mut()?;
+            fds.push(copy);
+            u32::try_from(fds.len() - 1).ok()
+        });
+        match index {
+            Some(index) => serializer.serialize_u32(index),
+            None => Err(ser::Error::custom("a file descriptor travels only in the arguments of a task")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fd, D::Error> {
+        let index = u32::deserialize(deserializer)? as usize;
+        let fd = INCOMING.with_borrow_mut(|fds| fds.get_mut(index).and_then(Option::take));
+        fd.map(Fd).ok_or_else(|| de::Error::custom("a file descriptor did not arrive"))
+    }
+}
+
+/// Runs `encode` and collects copies of the fds that it met.
+pub(crate) fn outgoing<T>(encode: impl FnOnce() -> T) -> (T, Vec<OwnedFd>) {
+    let before = OUTGOING.replace(Some(Vec::new()));
+    let value = encode();
+    let fds = OUTGOING.replace(before).unwrap_or_default();
+    (value, fds)
+}
+
+/// Runs `decode`, in which these fds can be taken; what was not taken is closed.
+pub(crate) fn incoming<T>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> T) -> T {
+    let before = INCOMING.replace(fds.into_iter().map(Some).collect());
+    let value = decode();
+    INCOMING.replace(before);
+    value
+}

@@ -1,0 +1,161 @@
+//! Children that are copies of this process.
+//!
+//! README.md beside this file has the rules. The parent holds the template, the keeper's gate and the list of children
+//! while the copy is made, so the copy finds them unlocked by its own hand, and closes in them what belongs to the
+//! parent.
+//!
+//! # Safety
+//! fork(2) itself. A checked fork happens in a process whose only other threads are the library's own, none of which
+//! holds a lock then; an unchecked one is its caller's promise.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use forkyard_sys::{Errno, Pid, clone, pidfd, poll, prctl, socket};
+use serde::Serialize;
+
+use super::builder::Attributes;
+use super::child::{self, Post};
+use super::context::{self, Parent};
+use super::handle::Child;
+use super::runtime::Runtime;
+use super::task::{self, Call};
+use super::{exit, fd, limit, panic};
+use crate::error::{Error, Kind, Result};
+use crate::sync_std::lock;
+
+/// Forks, if this process has no other threads of its own, and calls the closure in the copy.
+pub(crate) fn start<R, C>(runtime: &'static Runtime, attributes: Attributes, closure: C) -> Result<Arc<Child>>
+where
+    C: FnOnce() -> R,
+    R: Serialize,
+{
+    refuse_other_threads(runtime, &attributes)?;
+    // SAFETY: just checked.
+    unsafe { start_unchecked(runtime, attributes, closure) }
+}
+
+/// Forks, and calls the task in the copy.
+pub(crate) fn start_call(
+    runtime: &'static Runtime,
+    call: Call,
+    attributes: Attributes,
+) -> Result<Arc<Child>> {
+    refuse_other_threads(runtime, &attributes)?;
+    let task = || task::find(call.task).and_then(|invoke| fd::incoming(call.fds, || invoke(&call.args)));
+    // SAFETY: just checked.
+    unsafe { copy(runtime, attributes, task) }
+}
+
+/// Forks, and calls the closure in the copy.
+///
+/// # Safety
+/// As [`clone::fork`]: what other threads hold locked stays locked in the copy.
+pub(crate) unsafe fn start_unchecked<R, C>(
+    runtime: &'static Runtime,
+    attributes: Attributes,
+    closure: C,
+) -> Result<Arc<Child>>
+where
+    C: FnOnce() -> R,
+    R: Serialize,
+{
+    // SAFETY: the caller's promise.
+    unsafe { copy(runtime, attributes, || task::encode_result(&closure())) }
+}
+
+fn refuse_other_threads(runtime: &Runtime, attributes: &Attributes) -> Result<()> {
+    let ours = 1 + runtime.keeper.threads();
+    let others = thread_count().saturating_sub(ours);
+    if others == 0 {
+        return Ok(());
+    }
+    Err(Error::new(format!("fork process \"{}\"", attributes.name), Kind::OtherThreads(others)))
+}
+
+/// Threads of this process; without /proc they cannot be counted, and more than one is assumed.
+fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count)
+}
+
+unsafe fn copy<C>(runtime: &'static Runtime, attributes: Attributes, task: C) -> Result<Arc<Child>>
+where
+    C: FnOnce() -> Result<Vec<u8>>,
+{
+    let failed = |errno: Errno| {
+        Error::os_hint(format!("fork process \"{}\"", attributes.name), errno, limit::hint(errno))
+    };
+    if attributes.guarded {
+        lock(&runtime.template).ensure(runtime)?;
+    }
+    let lifeline = if attributes.guarded { Some(socket::pair().map_err(failed)?) } else { None };
+    let reserve = runtime.reserve().map_err(failed)?;
+    // What the copy needs is looked up before it exists.
+    let parent_name: &'static str = context::current().name().leak();
+    panic::install();
+    let slot = runtime.board.offer()?;
+
+    let mut template = lock(&runtime.template);
+    let gate = runtime.keeper.hold();
+    let children = lock(&runtime.children);
+    // SAFETY: the caller's promise.
+    let forked = unsafe { clone::fork() };
+    match forked {
+        Ok(None) => {
+            template.abandon();
+            children.values().for_each(|child| child.drop_lifeline());
+            drop((children, gate, template));
+            exit::forget_inherited();
+            let theirs = lifeline.map(|(ours, theirs)| {
+                drop(ours);
+                &*Box::leak(Box::new(theirs))
+            });
+            become_child(runtime, slot, attributes, parent_name, theirs.map(AsFd::as_fd), task)
+        }
+        Ok(Some(pid)) => {
+            drop((children, gate, template));
+            drop(reserve);
+            let (pidfd, lifeline) = (opened(pid), lifeline.map(|(ours, _)| ours));
+            match pidfd {
+                Ok(pidfd) => runtime.adopt(pid, pidfd, slot, attributes, lifeline),
+                Err(errno) => Err(failed(errno)),
+            }
+        }
+        Err(errno) => {
+            drop((children, gate, template));
+            runtime.board.release(slot);
+            Err(failed(errno))
+        }
+    }
+}
+
+/// The pidfd of a child that was just forked. glibc's fork gives none, and a raw clone would not put glibc's locks in
+/// order; the number is the child's own until it is reaped, which is the library's to do.
+fn opened(pid: Pid) -> forkyard_sys::Result<OwnedFd> {
+    pidfd::open(pid)
+}
+
+fn become_child(
+    runtime: &'static Runtime,
+    slot: u32,
+    attributes: Attributes,
+    parent_name: &'static str,
+    lifeline: Option<BorrowedFd<'static>>,
+    task: impl FnOnce() -> Result<Vec<u8>>,
+) -> ! {
+    let (requester, parcels) = runtime.inheritance();
+    let Some(place) = runtime.board.slot(slot) else { clone::exit_now(1) };
+    let post = Post { slot: place, index: slot, parcels };
+    let parent_pid = runtime.owner();
+    let parent = Parent::new(parent_pid, parent_name, requester);
+    child::begin(post, attributes, parent, || lifeline.is_some_and(tie));
+    child::conclude(task)
+}
+
+/// Ties this process to whoever holds the other end of the lifeline; false if that is closed already.
+fn tie(lifeline: BorrowedFd<'static>) -> bool {
+    prctl::die_with_peer(lifeline).is_ok()
+        && matches!(poll::readable([lifeline], Some(Instant::now())), Ok([false]))
+}

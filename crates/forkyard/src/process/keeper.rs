@@ -1,0 +1,155 @@
+//! The keeper: the one thread that the library runs in a process that has children.
+//!
+//! It reaps children that nobody waits for, takes parcels, revives the zygote, and makes zygotes for others, because
+//! guarded children are tied to the life of the thread that made their zygote. It blocks all signals, and outside
+//! [`epoll`](forkyard_sys::epoll) it holds `gate`, so a fork that holds the gate finds it in no lock.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, mpsc};
+
+use forkyard_sys::epoll::{Epoll, EventFd, Interest};
+use forkyard_sys::mask;
+
+use super::handle::Child;
+use super::runtime::Runtime;
+use crate::error::{Error, Kind, Result};
+use crate::sync_std::lock;
+
+/// Keys of the set that are no child's number.
+const WAKE: u64 = u64::MAX;
+const PARCELS: u64 = u64::MAX - 1;
+const ZYGOTE: u64 = u64::MAX - 2;
+
+type Errand = Box<dyn FnOnce() + Send>;
+
+/// The keeper as other threads see it.
+pub(crate) struct Keeper {
+    set: Epoll,
+    wake: EventFd,
+    errands: Mutex<Vec<Errand>>,
+    gate: Mutex<()>,
+    running: AtomicBool,
+}
+
+impl Keeper {
+    pub(crate) fn new() -> forkyard_sys::Result<Keeper> {
+        let keeper = Keeper {
+            set: Epoll::new()?,
+            wake: EventFd::new()?,
+            errands: Mutex::default(),
+            gate: Mutex::new(()),
+            running: AtomicBool::new(false),
+        };
+        keeper.set.add(&keeper.wake, WAKE, Interest::IN)?;
+        Ok(keeper)
+    }
+
+    /// Starts the thread.
+    pub(crate) fn begin(runtime: &'static Runtime) -> Result<()> {
+        let before = mask::replace(u64::MAX);
+        let thread = std::thread::Builder::new()
+            .name("forkyard-keeper".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || runtime.keeper.serve(runtime));
+        mask::replace(before);
+        let thread = thread.map_err(|error| Error::io("start the keeper thread", &error))?;
+        drop(thread);
+        runtime.keeper.running.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// How many threads of this process are the keeper.
+    pub(crate) fn threads(&self) -> usize {
+        usize::from(self.running.load(Ordering::Acquire))
+    }
+
+    /// Holds the keeper outside of every lock.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        lock(&self.gate)
+    }
+
+    /// Runs something on the keeper's thread and returns what it gave.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        // The receiver cannot be gone: it waits below.
+        lock(&self.errands).push(Box::new(move || drop(sender.send(errand()))));
+        self.wake.notify();
+        receiver.recv().unwrap_or_else(|_| {
+            Err(Error::new("start a zygote", Kind::Protocol("the keeper thread ended".to_owned())))
+        })
+    }
+
+    /// Reaps this child when it ends, unless somebody waits for it then.
+    pub(crate) fn watch(&self, child: &Child) {
+        let interest = Interest::IN | Interest::ONESHOT;
+        if self.set.add(child.pidfd(), child.id, interest).is_err() {
+            // It is in the set, and its one shot may be used up.
+            // ENOENT, ENOMEM: it is then reaped by a join, or at the end.
+            let _ = self.set.modify(child.pidfd(), child.id, interest);
+        }
+    }
+
+    /// Leaves this child to a waiter.
+    pub(crate) fn unwatch(&self, child: &Child) {
+        // ENOENT: another waiter has taken it out.
+        let _ = self.set.remove(child.pidfd());
+    }
+
+    pub(crate) fn watch_parcels(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.set.add(socket, PARCELS, Interest::IN).map_err(|errno| Error::os("watch for parcels", errno))
+    }
+
+    pub(crate) fn watch_zygote(&self, pidfd: BorrowedFd<'_>) {
+        // ENOMEM: its death is then noticed at the next start.
+        let _ = self.set.add(pidfd, ZYGOTE, Interest::IN | Interest::ONESHOT);
+    }
+
+    fn serve(&self, runtime: &'static Runtime) {
+        let mut ready = Vec::with_capacity(64);
+        loop {
+            if self.set.wait(&mut ready, None).is_err() {
+                return;
+            }
+            let _gate = lock(&self.gate);
+            for event in &ready {
+                match event.data.u64() {
+                    WAKE => self.run_errands(),
+                    PARCELS => runtime.receive_parcels(),
+                    ZYGOTE => revive(runtime),
+                    id => {
+                        if let Some(child) = runtime.child(id) {
+                            // A status that cannot be had is told as unknown; the keeper has nobody to tell more.
+                            let _ = child.settle();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn run_errands(&self) {
+        self.wake.take();
+        let errands = std::mem::take(&mut *lock(&self.errands));
+        for errand in errands {
+            errand();
+        }
+    }
+}
+
+/// The zygote died: makes another, so that guarded children are guarded again. A start that is going on notices by
+/// itself and does the same.
+fn revive(runtime: &'static Runtime) {
+    let Ok(mut template) = runtime.template.try_lock() else { return };
+    let died = template.pidfd().is_some_and(|pidfd| {
+        matches!(forkyard_sys::pidfd::wait_readable(pidfd.as_fd(), Some(std::time::Instant::now())), Ok(true))
+    });
+    if died {
+        template.lose();
+        // A failure is told by the next start, which tries again.
+        let _ = template.ensure_on_keeper(runtime);
+    }
+}

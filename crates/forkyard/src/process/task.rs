@@ -1,0 +1,187 @@
+//! Functions that other processes can call by name.
+//!
+//! `#[task]` puts an [`Entry`] for the function into a linker section of its own and makes a [`Task`] of the
+//! function's name. The section is the registry: it is complete before any code runs, and the same in every
+//! process of one image, so a name found in one is found in all.
+//!
+//! # Safety
+//! The linker defines the section's start and stop; every static in it is an [`Entry`], because nothing but the
+//! macro's output names the section.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ops::Deref;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::fd;
+use crate::error::{Error, Kind, Result};
+
+/// A function that can run in another process, made by `#[forkyard::task]`.
+///
+/// It is still a function: `work(3)` calls it here. [`spawn`](super::spawn) runs it in a child.
+pub struct Task<F: 'static> {
+    function: F,
+    entry: &'static Entry,
+}
+
+impl<F: Copy> Clone for Task<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Copy> Copy for Task<F> {}
+
+impl<F> Deref for Task<F> {
+    type Target = F;
+
+    fn deref(&self) -> &F {
+        &self.function
+    }
+}
+
+impl<F> fmt::Debug for Task<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({})", self.entry.name)
+    }
+}
+
+impl<F> Task<F> {
+    /// Used by the macro.
+    #[doc(hidden)]
+    pub const fn new(function: F, entry: &'static Entry) -> Task<F> {
+        Task { function, entry }
+    }
+
+    /// The task's name: module path and function.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.entry.name
+    }
+}
+
+/// One registered function. Made by the macro.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Entry {
+    name: &'static str,
+    invoke: Invoke,
+}
+
+type Invoke = fn(&[u8]) -> Result<Vec<u8>>;
+
+impl Entry {
+    #[doc(hidden)]
+    pub const fn new(name: &'static str, invoke: Invoke) -> Entry {
+        Entry { name, invoke }
+    }
+}
+
+/// Functions that take the tuple `Args`: how a task's arguments become a call.
+pub trait Function<Args>: Copy {
+    /// What the function returns.
+    type Output;
+
+    /// Calls the function.
+    fn call(self, args: Args) -> Self::Output;
+}
+
+macro_rules! function {
+    ($($arg:ident)*) => {
+        impl<R, $($arg),*> Function<($($arg,)*)> for fn($($arg),*) -> R {
+            type Output = R;
+
+            #[allow(non_snake_case)]
+            fn call(self, ($($arg,)*): ($($arg,)*)) -> R {
+                self($($arg),*)
+            }
+        }
+    };
+}
+function!();
+function!(A);
+function!(A B);
+function!(A B C);
+function!(A B C D);
+function!(A B C D E);
+function!(A B C D E G);
+function!(A B C D E G H);
+function!(A B C D E G H I);
+
+/// Decodes the arguments, calls, encodes the result. Used by the macro.
+#[doc(hidden)]
+pub fn invoke<F, Args>(function: F, args: &[u8]) -> Result<Vec<u8>>
+where
+    F: Function<Args>,
+    Args: DeserializeOwned,
+    F::Output: Serialize,
+{
+    let args = postcard::from_bytes(args)
+        .map_err(|e| Error::new("decode a task's arguments", Kind::Codec(e.to_string())))?;
+    encode_result(&function.call(args))
+}
+
+pub(crate) fn encode_result<R: Serialize>(value: &R) -> Result<Vec<u8>> {
+    postcard::to_stdvec(value).map_err(|e| Error::new("encode a task's result", Kind::Codec(e.to_string())))
+}
+
+/// A call of a task, ready to travel: its name, its arguments, and the fds among them.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) task: &'static str,
+    pub(crate) args: Vec<u8>,
+    pub(crate) fds: Vec<std::os::fd::OwnedFd>,
+}
+
+impl<F> Task<F> {
+    /// Encodes a call with these arguments.
+    pub(crate) fn call<Args>(&self, args: &Args) -> Result<Call>
+    where
+        F: Function<Args>,
+        Args: Serialize,
+    {
+        let what = || format!("encode the arguments of task {}", self.entry.name);
+        let (args, fds) = fd::outgoing(|| postcard::to_stdvec(args));
+        let args = args.map_err(|e| Error::new(what(), Kind::Codec(e.to_string())))?;
+        if fds.len() > fd::MAX_FDS {
+            let why = format!("{} file descriptors, and one call carries at most {}", fds.len(), fd::MAX_FDS);
+            return Err(Error::new(what(), Kind::Invalid(why)));
+        }
+        Ok(Call { task: self.entry.name, args, fds })
+    }
+}
+
+unsafe extern "C" {
+    #[link_name = "__start_forkyard_tasks"]
+    static FIRST: Entry;
+    #[link_name = "__stop_forkyard_tasks"]
+    static END: Entry;
+}
+
+/// All tasks of this image.
+fn entries() -> &'static [Entry] {
+    let (first, end) = (&raw const FIRST, &raw const END);
+    // SAFETY: the linker put both bounds around an array of entries (the heading says why nothing else is there).
+    unsafe { std::slice::from_raw_parts(first, end.offset_from_unsigned(first)) }
+}
+
+/// The function registered under this name, ready to be called with encoded arguments.
+pub(crate) fn find(name: &str) -> Result<Invoke> {
+    match entries().iter().find(|entry| entry.name == name) {
+        Some(entry) => Ok(entry.invoke),
+        None => Err(Error::new(
+            format!("find task {name}"),
+            Kind::Invalid("this program has no such #[forkyard::task] function".to_owned()),
+        )),
+    }
+}
+
+/// A number that differs between images with different tasks: FNV-1a over the names, in order.
+pub(crate) fn image_hash() -> u64 {
+    let version = env!("CARGO_PKG_VERSION");
+    let names = entries().iter().map(|entry| entry.name);
+    let bytes = std::iter::once(version).chain(names).flat_map(|name| name.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,164 @@
+//! A zygote that is there when it is needed: made at the first start, made again when it died.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use forkyard_sys::{Pid, pidfd, wait};
+
+use super::builder::Attributes;
+use super::limit;
+use super::runtime::Runtime;
+use super::task::Call;
+use super::zygote::{Answer, Zygote};
+use crate::error::{Error, Kind, Result};
+
+/// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
+const ATTEMPTS: usize = 5;
+
+/// The thread that guarded children's lives are tied to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    /// The keeper, which lives as long as the process.
+    Keeper,
+    /// Whoever makes and revives the template; it has to outlive the children.
+    Caller,
+}
+
+/// A zygote, or the means to make one.
+pub(crate) struct Template {
+    anchor: Anchor,
+    preload: Option<Call>,
+    zygote: Option<Zygote>,
+}
+
+/// A child that was just born.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    /// The zygote may keep a duplicate for a while, so take it out of an epoll set explicitly.
+    pub(crate) pidfd: OwnedFd,
+    /// Its slot of the outcome board; to be released after it has been reaped.
+    pub(crate) slot: u32,
+}
+
+impl Template {
+    /// Not made yet.
+    pub(crate) fn unmade(anchor: Anchor, preload: Option<Call>) -> Template {
+        Template { anchor, preload, zygote: None }
+    }
+
+    /// Makes the zygote if there is none that fits.
+    pub(crate) fn ensure(&mut self, runtime: &'static Runtime) -> Result<()> {
+        if self.fitting().is_none() {
+            self.zygote = Some(match self.anchor {
+                Anchor::Caller => Zygote::exec(&runtime.outfit()?, self.preload.as_ref(), false)?,
+                Anchor::Keeper => runtime.keeper.run(move || exec_for_keeper(runtime))?,
+            });
+        }
+        Ok(())
+    }
+
+    /// The same on the keeper's own thread.
+    pub(crate) fn ensure_on_keeper(&mut self, runtime: &'static Runtime) -> Result<()> {
+        if self.fitting().is_none() {
+            self.zygote = Some(exec_for_keeper(runtime)?);
+        }
+        Ok(())
+    }
+
+    fn fitting(&mut self) -> Option<&mut Zygote> {
+        if self.zygote.as_ref().is_some_and(Zygote::is_foreign) {
+            self.lose();
+        }
+        self.zygote.as_mut()
+    }
+
+    /// Starts a child; exactly one, whatever happens to the zygote meanwhile.
+    pub(crate) fn start(
+        &mut self,
+        runtime: &'static Runtime,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<Started> {
+        let slot = runtime.board.offer()?;
+        match self.start_in(runtime, slot, call, attributes) {
+            Ok((pid, pidfd)) => Ok(Started { pid, pidfd, slot }),
+            Err(error) => {
+                runtime.board.release(slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn start_in(
+        &mut self,
+        runtime: &'static Runtime,
+        slot: u32,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<(Pid, OwnedFd)> {
+        for _ in 0..ATTEMPTS {
+            self.ensure(runtime)?;
+            let Some(zygote) = &mut self.zygote else { continue };
+            match zygote.start(slot, call, attributes)? {
+                Answer::Born(pid, pidfd) => return Ok((pid, pidfd)),
+                Answer::Refused(errno) => {
+                    return Err(Error::os_hint(
+                        format!("start process \"{}\"", attributes.name),
+                        errno,
+                        limit::hint(errno),
+                    ));
+                }
+                Answer::Lost => {
+                    self.lose();
+                    if let Some(born) = born_unseen(runtime, slot) {
+                        return Ok(born);
+                    }
+                }
+            }
+        }
+        let why =
+            format!("its zygote was lost {ATTEMPTS} times in a row (is something killing or stopping it?)");
+        Err(Error::new(format!("start process \"{}\"", attributes.name), Kind::Protocol(why)))
+    }
+
+    /// The zygote's pidfd: readable once it has died. `None` while there is no zygote.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.zygote.as_ref().map(Zygote::pidfd)
+    }
+
+    /// Ends the zygote, if there is one; the next start makes another.
+    pub(crate) fn lose(&mut self) {
+        if let Some(zygote) = self.zygote.take() {
+            zygote.end();
+        }
+    }
+
+    /// In a fork of the requester: closes what belongs to the parent.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(zygote) = self.zygote.take() {
+            zygote.abandon();
+        }
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        self.lose();
+    }
+}
+
+fn exec_for_keeper(runtime: &'static Runtime) -> Result<Zygote> {
+    let zygote = Zygote::exec(&runtime.outfit()?, None, false)?;
+    runtime.keeper.watch_zygote(zygote.pidfd());
+    Ok(zygote)
+}
+
+/// The child that a lost zygote had made before it could say so: the kernel wrote its pid into the slot. The zygote
+/// is dead and reaped, so nothing changes any more; the child is ours and unreaped, so its number is its own.
+fn born_unseen(runtime: &Runtime, slot: u32) -> Option<(Pid, OwnedFd)> {
+    let born = runtime.board.slot(slot)?.born.load(Ordering::Acquire);
+    let pid = Pid::from_raw(i32::try_from(born).ok()?)?;
+    let pidfd = pidfd::open(pid).ok()?;
+    wait::has_ended(pidfd.as_fd()).is_ok().then_some((pid, pidfd))
+}

@@ -1,0 +1,155 @@
+//! Waiting for children in general: any of them, one by number, several with other descriptors.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forkyard_sys::poll::{PollFd, PollFlags, poll};
+use forkyard_sys::{Pid, pidfd};
+
+use super::handle::Child;
+use super::runtime::{self, Exited};
+use crate::error::{Error, Kind, Result};
+use crate::time::Deadline;
+
+/// The living children of this process, oldest first. Children that have ended are reaped on the way.
+#[must_use]
+#[doc(alias = "active_children")]
+pub fn children() -> Vec<Arc<Child>> {
+    let mut children = runtime::existing().map_or_else(Vec::new, runtime::Runtime::living);
+    children.retain(|child| child.is_alive());
+    children
+}
+
+/// Waits until a child has ended of which no wait or join has told yet, and tells of it, once. The result of its task
+/// stays for a join.
+///
+/// Only children that this library started count: those of the host program are its own. Of children that nobody
+/// waits for, the last 16384 are remembered.
+///
+/// # Errors
+/// [`is_no_children`](crate::Error::is_no_children): there is none to wait for.
+pub fn wait() -> Result<Exited> {
+    wait_until(Deadline::NEVER)
+}
+
+/// As [`wait`], without waiting: `None` while all children run.
+///
+/// # Errors
+/// As [`wait`].
+#[doc(alias = "WNOHANG")]
+pub fn try_wait() -> Result<Option<Exited>> {
+    match wait_until(Deadline::after(Duration::ZERO)) {
+        Ok(exited) => Ok(Some(exited)),
+        Err(error) if error.is_timeout() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`wait`], for so long.
+///
+/// # Errors
+/// [`is_timeout`](crate::Error::is_timeout) when the time has passed; else as [`wait`].
+pub fn wait_timeout(timeout: Duration) -> Result<Exited> {
+    wait_until(Deadline::after(timeout))
+}
+
+/// As [`wait_timeout`], until an instant.
+///
+/// # Errors
+/// As [`wait_timeout`].
+pub fn wait_deadline(deadline: Instant) -> Result<Exited> {
+    wait_until(deadline.into())
+}
+
+fn wait_until(deadline: Deadline) -> Result<Exited> {
+    let no_children = || Error::new("wait for any child", Kind::NoChildren);
+    let runtime = runtime::existing().ok_or_else(no_children)?;
+    loop {
+        // In this order: a child that ends in between is either still listed as living or told of already.
+        let living = runtime.living();
+        if let Some(exited) = runtime.take_untold(None) {
+            return Ok(exited);
+        }
+        if living.is_empty() {
+            return Err(no_children());
+        }
+        let fds: Vec<_> = living.iter().map(|child| child.as_fd()).collect();
+        for index in ready_until("wait for any child", &fds, deadline)? {
+            living[index].settle()?;
+        }
+    }
+}
+
+/// Waits until this child has ended.
+///
+/// # Errors
+/// [`is_not_a_child`](crate::Error::is_not_a_child): this library did not start such a child in this process, or
+/// a wait or join has told of it already. [`is_join_self`](crate::Error::is_join_self): it is this process itself.
+pub fn waitpid(pid: Pid) -> Result<Exited> {
+    waitpid_until(pid, Deadline::NEVER)
+}
+
+/// As [`waitpid`], without waiting: `None` while it runs.
+///
+/// # Errors
+/// As [`waitpid`].
+pub fn try_waitpid(pid: Pid) -> Result<Option<Exited>> {
+    match waitpid_until(pid, Deadline::after(Duration::ZERO)) {
+        Ok(exited) => Ok(Some(exited)),
+        Err(error) if error.is_timeout() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn waitpid_until(pid: Pid, deadline: Deadline) -> Result<Exited> {
+    let error = |kind| Error::new(format!("wait for process {}", pid.as_raw_nonzero()), kind);
+    if pid == pidfd::own_pid() {
+        return Err(error(Kind::JoinSelf));
+    }
+    let runtime = runtime::existing().ok_or_else(|| error(Kind::NotAChild))?;
+    if let Some(child) = runtime.living().into_iter().find(|child| child.pid() == pid) {
+        child.wait(deadline)?;
+    }
+    runtime.take_untold(Some(pid)).ok_or_else(|| error(Kind::NotAChild))
+}
+
+/// Waits until one of these is ready: a process handle when its process has ended, any other descriptor when it is
+/// readable or closed at its other end. Returns the indices of those that are ready.
+///
+/// # Errors
+/// As poll(2).
+#[doc(alias = "poll")]
+pub fn wait_any(fds: &[BorrowedFd<'_>]) -> Result<Vec<usize>> {
+    ready_until(ANY, fds, Deadline::NEVER)
+}
+
+/// As [`wait_any`], for so long.
+///
+/// # Errors
+/// [`is_timeout`](crate::Error::is_timeout) when the time has passed.
+pub fn wait_any_timeout(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<Vec<usize>> {
+    ready_until(ANY, fds, Deadline::after(timeout))
+}
+
+/// As [`wait_any_timeout`], until an instant.
+///
+/// # Errors
+/// As [`wait_any_timeout`].
+pub fn wait_any_deadline(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<Vec<usize>> {
+    ready_until(ANY, fds, deadline.into())
+}
+
+const ANY: &str = "wait for any of several";
+
+fn ready_until(what: &str, fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<Vec<usize>> {
+    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    match poll(&mut polled, deadline.timeout()) {
+        Ok(0) => Err(Error::new(what, Kind::TimedOut)),
+        Ok(_) => {
+            let ready = polled.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty());
+            Ok(ready.map(|(index, _)| index).collect())
+        }
+        Err(errno) => Err(Error::os(what, errno)),
+    }
+}

@@ -1,0 +1,208 @@
+//! Inside the zygote: one thread, one loop, a clone for every request.
+//!
+//! It ends when the requester says so, and when the requester dies; in the second case it first sweeps.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use forkyard_sys::clone::{self, Side};
+use forkyard_sys::{Errno, Pid, pidfd, poll, prctl};
+
+use super::entry::{self, Marker};
+use super::message::{self, Ask, Fault, Hello, Reply, Request};
+use super::sweep::sweep;
+use crate::process::board::Slot;
+use crate::process::child::{self, Post};
+use crate::process::context::Parent;
+use crate::process::global::Global;
+use crate::process::{exit, fd, panic, task};
+use crate::shm::Table;
+
+/// What the zygote and all its children share.
+struct World {
+    table: Table<Slot>,
+    parcels: OwnedFd,
+    requester: Pid,
+    requester_name: String,
+    requester_pidfd: OwnedFd,
+    /// The family variable that the requester had itself.
+    family: Option<String>,
+    /// The same with this zygote's token: what guarded children have.
+    guarded_family: String,
+    marker: Marker,
+}
+
+static WORLD: Global<World> = Global::new();
+
+/// The zygote's whole life.
+pub(super) fn main(socket: OwnedFd, once: bool, token: String, marker: Marker) -> ! {
+    // The name is decoration.
+    let _ = prctl::set_name("forkyard-zygote");
+    let world = match prepare(&socket, &token, marker) {
+        Ok(world) => world,
+        Err(why) => {
+            // If the requester is gone there is nobody to tell.
+            let _ = answer(&socket, &Reply::Unfit(why), None);
+            clone::exit_now(1)
+        }
+    };
+    let served = match answer(&socket, &Reply::Ready, None) {
+        Ok(()) if once => become_child(world, socket),
+        Ok(()) => serve(world, socket),
+        Err(fault) => Err(fault),
+    };
+    let Err(fault) = served;
+    match fault {
+        Fault::Gone => {}
+        // What the requester sent makes no sense: serving on would guess. The requester sees this end.
+        fault => eprintln!("forkyard: zygote: {fault:?}"),
+    }
+    if !once && requester_died(world) {
+        sweep(&token);
+    }
+    clone::exit_now(0)
+}
+
+/// The request socket is closed: did the requester end (or become another program), or only let go of it? Its end
+/// follows the closing of its descriptors at once, so this waits for that.
+fn requester_died(world: &World) -> bool {
+    let soon = std::time::Instant::now() + Duration::from_millis(500);
+    pidfd::wait_readable(world.requester_pidfd.as_fd(), Some(soon)).unwrap_or(true)
+}
+
+fn prepare(socket: &OwnedFd, token: &str, marker: Marker) -> Result<&'static World, String> {
+    let packet = message::receive(socket, false).map_err(|fault| format!("no greeting: {fault:?}"))?;
+    let hello: Hello<'_> = packet.decode().map_err(|fault| format!("greeting: {fault:?}"))?;
+    let image = task::image_hash();
+    if hello.image != image {
+        return Err(format!("requester is build {:016x}, zygote is build {image:016x}", hello.image));
+    }
+    let requester =
+        i32::try_from(hello.requester).ok().and_then(Pid::from_raw).ok_or("requester without a pid")?;
+    if hello.token != token {
+        return Err("greeting for another zygote".to_owned());
+    }
+    let (name, preload) =
+        (hello.name.to_owned(), hello.preload.map(|(name, args)| (name.to_owned(), args.to_owned())));
+    let mut fds = packet.fds.into_iter();
+    let (Some(board), Some(parcels), Some(requester_pidfd)) = (fds.next(), fds.next(), fds.next()) else {
+        return Err("greeting without its descriptors".to_owned());
+    };
+    let mut table = Table::attach(board, true).map_err(|errno| format!("map the outcome board: {errno}"))?;
+    table.close_fd();
+
+    let family = std::env::var(entry::FAMILY).ok();
+    let guarded_family =
+        family.as_ref().map_or_else(|| token.to_owned(), |family| format!("{family}:{token}"));
+    entry::set_variable(entry::FAMILY, Some(&guarded_family));
+    // As Rust's own main does, which does not run here: a broken pipe is an error and not a death.
+    forkyard_sys::mask::ignore_sigpipe();
+    exit::arm();
+    panic::install();
+    if let Some((name, args)) = preload {
+        run_preload(&name, &args, fds.collect())?;
+    }
+    Ok(WORLD.set(World {
+        table,
+        parcels,
+        requester,
+        requester_name: name,
+        requester_pidfd,
+        family,
+        guarded_family,
+        marker,
+    }))
+}
+
+fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String> {
+    let call = || task::find(name).and_then(|invoke| fd::incoming(fds, || invoke(args)));
+    match panic::catch(call) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(panic.to_string()),
+    }
+}
+
+fn answer(socket: &OwnedFd, reply: &Reply, fd: Option<&OwnedFd>) -> Result<(), Fault> {
+    let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
+    message::send(socket, &message::encode(reply)?, &fds, false)
+}
+
+/// Serves requests until the requester is gone.
+fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
+    let template = clone::Template::of_this_thread();
+    let mut last: Option<OwnedFd> = None;
+    loop {
+        wait_for_request(world, &socket)?;
+        let mut packet = message::receive(&socket, true)?;
+        let fds = std::mem::take(&mut packet.fds);
+        match packet.decode()? {
+            Ask::Again => {
+                let reply =
+                    if last.is_some() { Reply::Born(0) } else { Reply::Refused(Errno::SRCH.raw_os_error()) };
+                answer(&socket, &reply, last.as_ref())?;
+            }
+            Ask::Start(_) if packet.received.fds_lost => {
+                answer(&socket, &Reply::Refused(Errno::MFILE.raw_os_error()), None)?;
+            }
+            Ask::Start(request) => {
+                let slot = world
+                    .table
+                    .get(request.slot as usize)
+                    .ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
+                // SAFETY: a zygote has one thread.
+                #[allow(unsafe_code)]
+                let side = template.and_then(|template| unsafe { template.clone_sibling(&slot.born) });
+                match side {
+                    Ok(Side::Child) => {
+                        drop((socket, last));
+                        run(world, slot, request, fds)
+                    }
+                    Ok(Side::Caller { pid, pidfd }) => {
+                        let born = pid.as_raw_nonzero().get().unsigned_abs();
+                        answer(&socket, &Reply::Born(born), Some(&pidfd))?;
+                        last = Some(pidfd);
+                    }
+                    Err(errno) => answer(&socket, &Reply::Refused(errno.raw_os_error()), None)?,
+                }
+            }
+        }
+    }
+}
+
+fn wait_for_request(world: &World, socket: &OwnedFd) -> Result<(), Fault> {
+    let ready = poll::readable([socket.as_fd(), world.requester_pidfd.as_fd()], None)?;
+    // A request of a requester that has died meanwhile is not served: nobody could own the child.
+    if ready[1] { Err(Fault::Gone) } else { Ok(()) }
+}
+
+/// Runs one request in this process itself.
+fn become_child(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
+    wait_for_request(world, &socket)?;
+    let mut packet = message::receive(&socket, true)?;
+    let fds = std::mem::take(&mut packet.fds);
+    let Ask::Start(request) = packet.decode()? else { return Err(Fault::Gone) };
+    let slot = world.table.get(request.slot as usize).ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
+    drop(socket);
+    run(world, slot, request, fds)
+}
+
+fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, fds: Vec<OwnedFd>) -> ! {
+    let guarded = request.attributes.guarded;
+    let post = Post { slot, index: request.slot, parcels: world.parcels.as_fd() };
+    let parent = Parent::new(world.requester, &world.requester_name, world.requester_pidfd.as_fd());
+    child::begin(post, request.attributes, parent, || child::die_with(world.requester));
+    if let Some(variables) = &request.environment {
+        entry::replace_variables(variables);
+        entry::set_variable(entry::FAMILY, Some(&world.guarded_family));
+    }
+    if !guarded {
+        world.marker.erase();
+        entry::set_variable(entry::FAMILY, world.family.as_deref());
+    }
+    if let Err(error) = child::surround(request.directory, request.mask) {
+        child::fail(&error);
+    }
+    child::call(request.task, request.args, fds)
+}

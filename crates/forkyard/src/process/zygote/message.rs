@@ -1,0 +1,202 @@
+//! What requester and zygote say to each other.
+//!
+//! A message is one packet: a byte that says where the rest is (behind it, or, if it is long, in a memfd that comes
+//! with it), then the value in postcard's format. Both ends are the same image, which [`Hello`] checks; a message that
+//! does not decode is an error and nothing else.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use forkyard_sys::socket::Received;
+use forkyard_sys::{Errno, memfd, socket};
+use serde::{Deserialize, Serialize};
+
+use super::super::builder::Attributes;
+
+/// Longest message that travels in the packet itself.
+const INLINE: usize = 32 * 1024;
+/// Longest message at all: what one process may ask another to allocate.
+const LIMIT: u64 = 1 << 40;
+const HERE: u8 = 0;
+const IN_MEMFD: u8 = 1;
+
+/// The first message to a zygote. With it come the outcome board, the children's end of the parcel socket, and the
+/// requester's pidfd; then the fds of the preload's arguments.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hello<'a> {
+    /// [`image_hash`](super::super::task::image_hash) of the requester.
+    pub(crate) image: u64,
+    /// The requester.
+    pub(crate) requester: u32,
+    /// The requester's name for itself.
+    pub(crate) name: &'a str,
+    /// What all guarded descendants carry in their environment.
+    pub(crate) token: &'a str,
+    /// A task to run in the zygote itself before it serves.
+    pub(crate) preload: Option<(&'a str, &'a [u8])>,
+}
+
+/// A start. With it come the fds of the task's arguments.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request<'a> {
+    /// The child's slot of the outcome board.
+    pub(crate) slot: u32,
+    /// What it is to be.
+    pub(crate) attributes: Attributes,
+    /// The signal mask that it starts with.
+    pub(crate) mask: u64,
+    /// The directory, where it is no longer the one that the zygote started in.
+    pub(crate) directory: Option<&'a [u8]>,
+    /// All variables, where they are no longer those that the zygote started with.
+    pub(crate) environment: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    /// The task.
+    pub(crate) task: &'a str,
+    /// Its encoded arguments.
+    pub(crate) args: &'a [u8],
+}
+
+/// What the requester asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask<'a> {
+    /// Start a child.
+    #[serde(borrow)]
+    Start(Request<'a>),
+    /// Send the last pidfd once more: there was no room for it.
+    Again,
+}
+
+/// What the zygote answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// It is ready to serve.
+    Ready,
+    /// It cannot serve, and why.
+    Unfit(String),
+    /// The child's pid; its pidfd comes with it.
+    Born(u32),
+    /// The kernel's error number.
+    Refused(i32),
+}
+
+/// Why a message could not be sent or received.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The other end is gone.
+    Gone,
+    /// The kernel said no.
+    Os(Errno),
+    /// It does not decode.
+    Garbled(String),
+}
+
+impl From<Errno> for Fault {
+    fn from(errno: Errno) -> Fault {
+        match errno {
+            Errno::PIPE | Errno::CONNRESET => Fault::Gone,
+            errno => Fault::Os(errno),
+        }
+    }
+}
+
+/// Encodes a message as one packet; the memfd of a long one comes with it.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<(Vec<u8>, Option<OwnedFd>), Fault> {
+    let bytes = postcard::to_extend(message, vec![HERE]).map_err(|e| Fault::Garbled(e.to_string()))?;
+    if bytes.len() <= INLINE {
+        return Ok((bytes, None));
+    }
+    let rest = memfd::holding("forkyard-message", &bytes[1..])?;
+    Ok((vec![IN_MEMFD], Some(rest)))
+}
+
+/// Sends what [`encode`] made.
+pub(crate) fn send(
+    to: impl AsFd,
+    (bytes, memfd): &(Vec<u8>, Option<OwnedFd>),
+    fds: &[BorrowedFd<'_>],
+    dont_wait: bool,
+) -> Result<(), Fault> {
+    let all: Vec<BorrowedFd<'_>> = memfd.iter().map(AsFd::as_fd).chain(fds.iter().copied()).collect();
+    Ok(socket::send(to, bytes, &all, dont_wait)?)
+}
+
+/// A message as it arrived: bytes to [`decode`], and the fds that came with it.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    bytes: Vec<u8>,
+    start: usize,
+    /// Fds of the sender's.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// What the kernel told about it.
+    pub(crate) received: Received,
+}
+
+/// Receives one message; waits for it unless told not to.
+pub(crate) fn receive(from: impl AsFd, dont_wait: bool) -> Result<Packet, Fault> {
+    let mut bytes = vec![0; INLINE];
+    let mut fds = Vec::new();
+    let received = socket::receive(from, &mut bytes, &mut fds, dont_wait)?;
+    if received.len == 0 {
+        return Err(Fault::Gone);
+    }
+    if received.cut {
+        return Err(Fault::Garbled("a packet longer than any message".to_owned()));
+    }
+    bytes.truncate(received.len);
+    if bytes[0] == HERE {
+        return Ok(Packet { bytes, start: 1, fds, received });
+    }
+    if fds.is_empty() {
+        // The memfd itself was lost.
+        return Err(Fault::Os(Errno::MFILE));
+    }
+    let bytes = memfd::contents(fds.remove(0), LIMIT)?;
+    Ok(Packet { bytes, start: 0, fds, received })
+}
+
+impl Packet {
+    /// The message.
+    pub(crate) fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Fault> {
+        postcard::from_bytes(&self.bytes[self.start..]).map_err(|e| Fault::Garbled(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ask, Fault, Packet, encode, receive, send};
+
+    fn round_trip(args: &[u8]) -> Packet {
+        let (a, b) = forkyard_sys::socket::pair().unwrap();
+        let ask = Ask::Start(super::Request {
+            slot: 3,
+            attributes: Default::default(),
+            mask: 0,
+            directory: None,
+            environment: None,
+            task: "t",
+            args,
+        });
+        send(&a, &encode(&ask).unwrap(), &[], true).unwrap();
+        receive(&b, true).unwrap()
+    }
+
+    #[test]
+    fn short_and_long_messages_arrive_whole() {
+        for len in [0, 1, 1000, 32 * 1024, 40 * 1024, 5_000_000] {
+            let args = vec![7; len];
+            match round_trip(&args).decode().unwrap() {
+                Ask::Start(request) => assert_eq!(request.args, args),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        let (a, b) = forkyard_sys::socket::pair().unwrap();
+        forkyard_sys::socket::send(&a, &[0, 200, 1, 2], &[], true).unwrap();
+        assert!(matches!(receive(&b, true).unwrap().decode::<Ask<'_>>(), Err(Fault::Garbled(_))));
+        forkyard_sys::socket::send(&a, &[1], &[], true).unwrap();
+        assert!(matches!(receive(&b, true), Err(Fault::Os(_))));
+        drop(a);
+        assert!(matches!(receive(&b, true), Err(Fault::Gone)));
+    }
+}

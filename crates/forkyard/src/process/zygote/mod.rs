@@ -1,0 +1,293 @@
+//! The zygote as its requester sees it: made, asked, revived.
+//!
+//! README.md one folder up tells the protocol and what happens when either side is killed.
+
+mod entry;
+mod inside;
+pub(crate) mod message;
+mod sweep;
+
+use std::ffi::CString;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use forkyard_sys::exec::{self, Plan};
+use forkyard_sys::wait::{self, ExitStatus};
+use forkyard_sys::{Errno, Pid, pidfd, poll, socket};
+
+use self::message::{Ask, Fault, Hello, Packet, Reply, Request};
+use super::builder::Attributes;
+use super::limit::hint as limit_hint;
+use super::task::{self, Call};
+use crate::error::{Error, Kind, Result};
+
+/// How long a zygote may take to answer before it counts as stuck (stopped, or starved): generous, because it stands
+/// for "never", and its death is seen at once by other means.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SIGKILL: i32 = 9;
+
+/// What every zygote of a process is given.
+pub(crate) struct Outfit<'a> {
+    pub(crate) board: BorrowedFd<'a>,
+    pub(crate) parcels: BorrowedFd<'a>,
+    pub(crate) requester: BorrowedFd<'a>,
+    pub(crate) name: String,
+}
+
+/// A live template process, and the socket to ask it.
+pub(crate) struct Zygote {
+    pid: Pid,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+    surroundings: Surroundings,
+    /// Keeps a number free for the pidfd that is about to arrive.
+    reserve: Option<OwnedFd>,
+}
+
+/// What a start came to.
+pub(crate) enum Answer {
+    /// A child was born.
+    Born(Pid, OwnedFd),
+    /// The kernel refused.
+    Refused(Errno),
+    /// The zygote is gone, or stuck, or talks nonsense: whether a child was born, the slot tells.
+    Lost,
+}
+
+impl Zygote {
+    /// Executes this program afresh as a zygote. The calling thread becomes what the children's lives are tied to.
+    pub(crate) fn exec(outfit: &Outfit<'_>, preload: Option<&Call>, once: bool) -> Result<Zygote> {
+        let what = "start a zygote";
+        let surroundings = Surroundings::now();
+        let token = token()?;
+        let (socket, theirs) =
+            socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
+        let mut plan = Plan::new(c"/proc/self/exe".to_owned(), arguments());
+        plan.environment(environment(&token, once)).place(theirs.as_fd(), entry::SOCKET);
+        plan.signal_mask(exec::Mask::Set(u64::MAX));
+        let spawned = exec::spawn(&plan)
+            .map_err(|failure| Error::os_hint(what, failure.errno, format!("at step {}", failure.step)))?;
+        drop(theirs);
+        let zygote = Zygote { pid: spawned.pid, pidfd: spawned.pidfd, socket, surroundings, reserve: None };
+        match zygote.greet(outfit, &token, preload) {
+            Ok(()) => Ok(zygote),
+            Err(error) => {
+                zygote.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn greet(&self, outfit: &Outfit<'_>, token: &str, preload: Option<&Call>) -> Result<()> {
+        let hello = Hello {
+            image: task::image_hash(),
+            requester: pidfd::own_pid().as_raw_nonzero().get().unsigned_abs(),
+            name: &outfit.name,
+            token,
+            preload: preload.map(|call| (call.task, &*call.args)),
+        };
+        let mut fds = vec![outfit.board, outfit.parcels, outfit.requester];
+        fds.extend(preload.iter().flat_map(|call| call.fds.iter().map(AsFd::as_fd)));
+        let reply = message::encode(&hello)
+            .and_then(|packet| message::send(&self.socket, &packet, &fds, true))
+            .and_then(|()| self.hear());
+        let why = match reply.map(|packet| packet.decode::<Reply>()) {
+            Ok(Ok(Reply::Ready)) => return Ok(()),
+            Ok(Ok(Reply::Unfit(why))) => why,
+            Ok(other) => format!("unexpected answer {other:?}"),
+            Err(Fault::Gone) => format!("it ended before it was ready: {}", self.status()),
+            Err(Fault::Os(Errno::TIMEDOUT)) => format!("no answer within {} s", PATIENCE.as_secs()),
+            Err(fault) => format!("{fault:?}"),
+        };
+        Err(Error::new("start a zygote", Kind::Protocol(why)))
+    }
+
+    /// Its pidfd: readable once it has ended.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Asks for one child.
+    pub(crate) fn start(&mut self, slot: u32, call: &Call, attributes: &Attributes) -> Result<Answer> {
+        self.fill_reserve()?;
+        let now = Surroundings::now();
+        let changed = &now != &self.surroundings;
+        let directory =
+            now.directory.as_deref().filter(|_| changed && now.directory != self.surroundings.directory);
+        let ask = Ask::Start(Request {
+            slot,
+            attributes: attributes.clone(),
+            mask: forkyard_sys::mask::current(),
+            directory: directory.map(|path| path.as_os_str().as_bytes()),
+            environment: (now.environment != self.surroundings.environment).then(variables),
+            task: call.task,
+            args: &call.args,
+        });
+        let packet = message::encode(&ask).map_err(|fault| fault_error(&fault))?;
+        let fds: Vec<_> = call.fds.iter().map(AsFd::as_fd).collect();
+        let packet = match message::send(&self.socket, &packet, &fds, true).and_then(|()| self.hear()) {
+            Ok(packet) => packet,
+            Err(Fault::Os(errno)) if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::TOOMANYREFS) => {
+                return Ok(Answer::Refused(errno));
+            }
+            Err(_) => return Ok(Answer::Lost),
+        };
+        Ok(self.born(packet))
+    }
+
+    /// Hands the first request to a zygote that was made for one child, which is what it becomes.
+    pub(crate) fn become_child(
+        self,
+        slot: u32,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<(Pid, OwnedFd)> {
+        let ask = Ask::Start(Request {
+            slot,
+            attributes: attributes.clone(),
+            mask: forkyard_sys::mask::current(),
+            directory: None,
+            environment: None,
+            task: call.task,
+            args: &call.args,
+        });
+        let fds: Vec<_> = call.fds.iter().map(AsFd::as_fd).collect();
+        let sent = message::encode(&ask).and_then(|packet| message::send(&self.socket, &packet, &fds, true));
+        match sent {
+            Ok(()) | Err(Fault::Gone) => Ok((self.pid, self.pidfd)),
+            Err(fault) => {
+                self.end();
+                Err(fault_error(&fault))
+            }
+        }
+    }
+
+    fn born(&mut self, packet: Packet) -> Answer {
+        match packet.decode() {
+            Ok(Reply::Refused(errno)) => Answer::Refused(Errno::from_raw_os_error(errno)),
+            Ok(Reply::Born(pid)) => {
+                let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Answer::Lost };
+                match packet.fds.into_iter().next() {
+                    Some(pidfd) => Answer::Born(pid, pidfd),
+                    None => self.ask_again(pid),
+                }
+            }
+            _ => Answer::Lost,
+        }
+    }
+
+    /// The pidfd found no room in this process: makes some, and has it sent once more.
+    fn ask_again(&mut self, pid: Pid) -> Answer {
+        self.reserve = None;
+        let again = message::encode(&Ask::Again)
+            .and_then(|packet| message::send(&self.socket, &packet, &[], true))
+            .and_then(|()| self.hear());
+        match again.map(|packet| packet.fds.into_iter().next()) {
+            Ok(Some(pidfd)) => Answer::Born(pid, pidfd),
+            _ => Answer::Lost,
+        }
+    }
+
+    fn fill_reserve(&mut self) -> Result<()> {
+        if self.reserve.is_none() {
+            let fd = self.pidfd.try_clone().map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
+                Error::os_hint("start a process", errno, limit_hint(errno))
+            })?;
+            self.reserve = Some(fd);
+        }
+        Ok(())
+    }
+
+    /// The next message of the zygote, unless it ends or takes too long.
+    fn hear(&self) -> std::result::Result<Packet, Fault> {
+        let ready =
+            poll::readable([self.socket.as_fd(), self.pidfd.as_fd()], Some(Instant::now() + PATIENCE))?;
+        match ready {
+            [true, _] => message::receive(&self.socket, true),
+            [false, true] => Err(Fault::Gone),
+            [false, false] => Err(Fault::Os(Errno::TIMEDOUT)),
+        }
+    }
+
+    /// True if a change of this process's rights made the zygote unfit for it.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.surroundings.rights != forkyard_sys::pidfd::own_rights()
+    }
+
+    /// Kills it and takes its status: afterwards it makes no more children. Its children live on.
+    pub(crate) fn end(self) {
+        // ESRCH: it has ended by itself.
+        let _ = pidfd::send_signal(self.pidfd.as_fd(), SIGKILL);
+        let _ = self.status();
+    }
+
+    fn status(&self) -> ExitStatus {
+        let _ = pidfd::send_signal(self.pidfd.as_fd(), SIGKILL);
+        wait::reap(self.pidfd.as_fd()).unwrap_or(ExitStatus::UNKNOWN)
+    }
+
+    /// Lets go of it in a fork of its requester: closes the descriptors and does nothing else.
+    pub(crate) fn abandon(self) {}
+}
+
+/// The error for a message that could not be made or sent.
+fn fault_error(fault: &Fault) -> Error {
+    match fault {
+        Fault::Os(errno) => Error::os_hint("start a process", *errno, limit_hint(*errno)),
+        fault => Error::new("start a process", Kind::Protocol(format!("{fault:?}"))),
+    }
+}
+
+/// What of this process a child shall find as it is, and a zygote has as it was.
+#[derive(PartialEq, Eq)]
+struct Surroundings {
+    directory: Option<PathBuf>,
+    environment: u64,
+    rights: [u32; 4],
+}
+
+impl Surroundings {
+    fn now() -> Surroundings {
+        let mut hasher = DefaultHasher::new();
+        for variable in std::env::vars_os() {
+            variable.hash(&mut hasher);
+        }
+        Surroundings {
+            directory: std::env::current_dir().ok(),
+            environment: hasher.finish(),
+            rights: forkyard_sys::pidfd::own_rights(),
+        }
+    }
+}
+
+fn variables() -> Vec<(Vec<u8>, Vec<u8>)> {
+    std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect()
+}
+
+/// This program's own arguments, so that a child sees the same as its parent.
+fn arguments() -> Vec<CString> {
+    std::env::args_os().filter_map(|argument| CString::new(argument.into_vec()).ok()).collect()
+}
+
+fn environment(token: &str, once: bool) -> Vec<CString> {
+    let mode = if once { "once" } else { "template" };
+    let marker = format!("{}={mode}:{token}", entry::VARIABLE);
+    let others = variables().into_iter().map(|(name, value)| [name, value].join(&b'='));
+    std::iter::once(marker.into_bytes()).chain(others).filter_map(|line| CString::new(line).ok()).collect()
+}
+
+/// 128 random bits in hexadecimal.
+fn token() -> Result<String> {
+    use std::fmt::Write;
+    let bytes =
+        forkyard_sys::random::bytes::<16>().map_err(|errno| Error::os("draw a zygote's token", errno))?;
+    Ok(bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
