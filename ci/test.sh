@@ -41,7 +41,7 @@ process_tests() {
         [ -e "$file" ] || continue
         name=$(basename "$file" .rs)
         case $name in
-        layering | examples | ui | *browser*) ;;
+        layering | platform | examples | ui | *browser*) ;;
         *) echo "--test=$name" ;;
         esac
     done
@@ -58,7 +58,8 @@ as_pid_1() {
 
 step "format" 120 cargo fmt --all --check
 step "lints" 900 cargo clippy --quiet --workspace --all-targets -- -D warnings
-step "build" 900 cargo test --quiet --workspace --no-run
+step "build" 900 cargo build --workspace --bins --examples
+step "build tests" 900 cargo test --workspace --no-run
 tests "unit and integration tests" 600 cargo test --workspace --no-fail-fast --tests
 tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up. Modules of the first group belong to no layer: they are below all of them.
 const LAYERS: [&[&str]; 10] = [
-    &["error", "time", "primitive"],
+    &["error", "time", "primitive", "sync_std"],
     &["shm"],
     &["sync"],
     &["channel"],

@@ -1,0 +1,24 @@
+//! The commands: each has a `run` that does it and answers with an exit code.
+
+pub(crate) mod completions;
+pub(crate) mod connect;
+pub(crate) mod man;
+pub(crate) mod serve;
+pub(crate) mod signals;
+
+use std::io::{self, Write as _};
+
+use crate::{exit, log};
+
+/// Prints data on standard output. A reader that has gone is a quiet end.
+fn print(data: &[u8]) -> u8 {
+    let mut out = io::stdout().lock();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Ok(()) => exit::OK,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+        Err(error) => {
+            log::error(format_args!("cannot write to standard output: {error}"));
+            exit::TOOL_FAILED
+        }
+    }
+}
