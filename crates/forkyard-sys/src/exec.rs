@@ -19,6 +19,7 @@ mod child;
 mod descriptors;
 mod plan;
 mod search;
+mod system_signals;
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -27,6 +28,7 @@ use rustix::process::Pid;
 
 pub use plan::{Mask, Plan, SpawnError, Step};
 pub use search::find_program;
+pub use system_signals::SystemSignals;
 
 use crate::wait::{last_errno, reap};
 use child::Image;

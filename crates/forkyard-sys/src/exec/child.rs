@@ -194,22 +194,24 @@ fn signals_in(set: u64) -> impl Iterator<Item = c_int> {
 /// `struct sigaction` as the kernel of both architectures has it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct KernelSigaction {
-    handler: usize,
+pub(super) struct KernelSigaction {
+    pub(super) handler: usize,
     flags: usize,
     restorer: usize,
     mask: u64,
 }
 
 impl KernelSigaction {
-    const DEFAULT: KernelSigaction =
+    pub(super) const DEFAULT: KernelSigaction =
         KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    pub(super) const IGNORE: KernelSigaction =
+        KernelSigaction { handler: libc::SIG_IGN, ..KernelSigaction::DEFAULT };
 }
 
 /// The kernel's size of a signal set.
 const SIGSET_SIZE: usize = size_of::<u64>();
 
-fn disposition(signal: c_int) -> Option<KernelSigaction> {
+pub(super) fn disposition(signal: c_int) -> Option<KernelSigaction> {
     let mut action = KernelSigaction::DEFAULT;
     let out = (&raw mut action) as usize;
     // SAFETY: reads into a local structure of the kernel's layout.
@@ -217,7 +219,7 @@ fn disposition(signal: c_int) -> Option<KernelSigaction> {
     Some(action)
 }
 
-fn set_disposition(signal: c_int, action: &KernelSigaction) {
+pub(super) fn set_disposition(signal: c_int, action: &KernelSigaction) {
     let action = ptr::from_ref(action) as usize;
     // SAFETY: the default, or an action that the kernel gave. SIGKILL and SIGSTOP are refused, and have the
     // default anyway.

@@ -190,7 +190,7 @@ impl<'fd> Plan<'fd> {
     }
 }
 
-fn bit(signal: i32) -> u64 {
+pub(super) fn bit(signal: i32) -> u64 {
     match signal {
         1..=64 => 1 << (signal - 1),
         _ => 0,

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, mpsc};
 use forkyard_sys::epoll::{Epoll, EventFd, Interest};
 use forkyard_sys::mask;
 
+use super::command;
 use super::handle::Child;
 use super::runtime::Runtime;
 use crate::error::{Error, Kind, Result};
@@ -20,6 +21,7 @@ use crate::sync_std::lock;
 const WAKE: u64 = u64::MAX;
 const PARCELS: u64 = u64::MAX - 1;
 const ZYGOTE: u64 = u64::MAX - 2;
+const PROGRAM: u64 = u64::MAX - 3;
 
 type Errand = Box<dyn FnOnce() + Send>;
 
@@ -108,6 +110,12 @@ impl Keeper {
         let _ = self.set.add(pidfd, ZYGOTE, Interest::IN | Interest::ONESHOT);
     }
 
+    /// Reaps another program that nobody waits for when it ends.
+    pub(crate) fn watch_program(&self, pidfd: BorrowedFd<'_>) {
+        // ENOMEM: it is then reaped when the next program is started.
+        let _ = self.set.add(pidfd, PROGRAM, Interest::IN | Interest::ONESHOT);
+    }
+
     fn serve(&self, runtime: &'static Runtime) {
         let mut ready = Vec::with_capacity(64);
         loop {
@@ -120,6 +128,7 @@ impl Keeper {
                     WAKE => self.run_errands(),
                     PARCELS => runtime.receive_parcels(),
                     ZYGOTE => revive(runtime),
+                    PROGRAM => command::sweep(),
                     id => {
                         if let Some(child) = runtime.child(id) {
                             // A status that cannot be had is told as unknown; the keeper has nobody to tell more.

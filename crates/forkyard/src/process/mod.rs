@@ -7,6 +7,7 @@
 mod board;
 mod builder;
 mod child;
+mod command;
 mod context;
 mod exit;
 mod fate;
@@ -25,6 +26,9 @@ mod waiting;
 mod zygote;
 
 pub use builder::{Builder, Start, fork, spawn};
+pub use command::{
+    Output, Pipeline, PipelineOutput, Popen, PopenMode, Program, Stages, Stdio, exec, popen, popen2, system,
+};
 pub use context::{Current, Parent, current, parent};
 pub use exit::{_exit, at_exit, exit};
 pub use fd::Fd;
