@@ -7,11 +7,20 @@
 //! cargo run --example 03_signals
 //! ```
 
+use std::error::Error;
 use std::time::Duration;
 
+use forkyard::process;
 use forkyard::signal::{self, Signal};
 
-fn main() -> forkyard::Result<()> {
+/// What the child does: it sends a signal to its parent.
+#[forkyard::task]
+fn knock() -> Result<(), String> {
+    let parent = process::parent().ok_or("nobody started this process")?;
+    signal::send(parent, Signal::USR1).map_err(|error| error.to_string())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
     // Handle one: the closure is called for each SIGUSR1. It runs in a thread, not in the middle of other code as
     // a classic signal handler does, so it may print, allocate and lock. Dropping what `handle` returns ends it.
     let _usr1 = signal::handle(Signal::USR1, |info| println!("handled {}", info.signal()))?;
@@ -19,6 +28,11 @@ fn main() -> forkyard::Result<()> {
     // Send it to ourselves, and wait until some signal has been handled.
     signal::raise(Signal::USR1)?;
     signal::pause()?;
+
+    // Let a child send it.
+    let child = process::spawn(knock, ())?;
+    signal::pause()?;
+    child.join()??;
 
     // The kernel sends SIGALRM when an alarm rings. There is one alarm: a second one replaces the first, and
     // says what was left of it.

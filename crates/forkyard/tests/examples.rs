@@ -2,12 +2,12 @@
 //!
 //! The examples are built by `cargo test` together with this file; run alone, this test builds them first.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -73,8 +73,84 @@ fn in_background(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Strin
 }
 
 #[test]
+fn fork_and_wait() {
+    let output = output_of("01_process");
+    assert_in_order(
+        &output,
+        &["parent: I am process", "parent: the child says that 1 + 2 + … + 1000 = 500500"],
+    );
+    assert_in_order(&output, &["child:  I am process"]);
+    assert_in_order(&output, &["the copy says \"HELLO FROM A COPY\""]);
+}
+
+#[test]
+fn a_pipe_between_parent_and_child() {
+    let output = output_of("02_pipe");
+    assert_in_order(&output, &["sent: APPLES", "sent: PEARS", "sent: PLUMS", "child counted 3 lines"]);
+}
+
+#[test]
 fn signals_and_alarm() {
     let output = output_of("03_signals");
-    assert_in_order(&output, &["handled SIGUSR1", "replaced an alarm that was due in", "the alarm rings"]);
-    assert_in_order(&output, &["pending: {SIGUSR2}", "took SIGUSR2", "still here"]);
+    assert_in_order(&output, &["handled SIGUSR1", "handled SIGUSR1", "replaced an alarm that was due in"]);
+    assert_in_order(&output, &["the alarm rings", "pending: {SIGUSR2}", "took SIGUSR2", "still here"]);
+}
+
+#[test]
+fn processes_with_arguments_and_names() {
+    let output = output_of("04_arguments");
+    for (cook, work) in [("cook-1", "2 × soup"), ("cook-2", "1 × curry"), ("cook-3", "3 × pie")] {
+        assert_in_order(&output, &[&format!("{cook} cooks {work}")]);
+        assert_in_order(&output, &[&format!("{cook} is process ")]);
+    }
+    assert_in_order(&output, &["cook-1 asks for 7.00", "cook-2 asks for 8.90", "cook-3 asks for 12.60"]);
+}
+
+#[test]
+fn terminate_and_exit_codes() {
+    let output = output_of("05_exit_codes");
+    assert_in_order(
+        &output,
+        &["finish:    \"done\"", "give_up:   ended by exit code 3", "stumble:   panicked: index"],
+    );
+    assert_in_order(
+        &output,
+        &["sleeper:   alive: true", "terminate: ended by signal 15", "kill:      ended by signal 9"],
+    );
+    assert_in_order(&output, &["time-out:  it still runs"]);
+}
+
+#[test]
+fn a_daemon_with_heartbeat_ends_with_its_parent() {
+    let output = output_of("06_daemon");
+    assert_in_order(
+        &output,
+        &["runs", "daemon: I am ok", "daemon: I am ok", "daemon: I am ok", "the parent ends"],
+    );
+    wait_until_gone(daemon_pid(&output));
+}
+
+#[test]
+fn a_daemon_ends_when_its_parent_is_killed() {
+    let mut parent = start("06_daemon", &[]);
+    let mut line = String::new();
+    BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until_gone(daemon_pid(&line));
+}
+
+fn daemon_pid(output: &str) -> u32 {
+    output.split("daemon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
+}
+
+/// Waits until the process has ended; whether its new parent has reaped it is not our business.
+#[track_caller]
+fn wait_until_gone(pid: u32) {
+    let deadline = Instant::now() + DEADLINE;
+    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    while state().is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < deadline, "process {pid} is still there");
+        thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -153,6 +153,11 @@ impl<F> Task<F> {
     }
 }
 
+/// Makes the section exist in a program that has no task: the linker defines its bounds only then.
+#[used]
+#[unsafe(link_section = "forkyard_tasks")]
+static NONE: Entry = Entry::new("", |_| Ok(Vec::new()));
+
 unsafe extern "C" {
     #[link_name = "__start_forkyard_tasks"]
     static FIRST: Entry;
