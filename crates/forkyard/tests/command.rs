@@ -227,6 +227,48 @@ fn a_status_taken_by_somebody_else_is_told_or_unknown() {
 }
 
 #[test]
+fn with_sigchld_ignored_waits_still_end() {
+    let name = "with_sigchld_ignored_waits_still_end";
+    if is_again("CHILDREN_IGNORED") {
+        // The kernel reaps at once; whether it still tells the status depends on its age.
+        assert!(matches!(system("exit 6").unwrap().code(), None | Some(6)));
+        let output = popen2("cat").unwrap().communicate("text").unwrap();
+        assert_eq!(output.stdout, b"text");
+        let missing = Program::new("/nonexistent").start().unwrap_err();
+        return assert_eq!(missing.errno(), Some(Errno::NOENT));
+    }
+    let _alone = alone(name);
+    let this = std::env::current_exe().unwrap();
+    let script = format!("trap '' CHLD; exec {} --exact {name} --nocapture", this.display());
+    let output = Program::shell(script).env("CHILDREN_IGNORED", "1").output().unwrap();
+    assert!(text(output.stdout).contains("1 passed"));
+}
+
+#[test]
+fn programs_started_beside_system_can_be_interrupted() {
+    let _alone = alone("programs_started_beside_system_can_be_interrupted");
+    let ignored = || {
+        let status = text(Program::new("cat").arg("/proc/self/status").output().unwrap().stdout);
+        status.lines().find(|line| line.starts_with("SigIgn")).unwrap().to_owned()
+    };
+    let before = ignored();
+    let (mut read, write) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        // Ends when this process closes its end of the pipe.
+        let (gate, open) = std::io::pipe().unwrap();
+        let command = format!("cat </proc/{}/fd/{}", std::process::id(), gate.as_raw_fd());
+        let command = format!("echo up >/proc/{}/fd/{}; {command}", std::process::id(), write.as_raw_fd());
+        let waiting = scope.spawn(|| system(command).unwrap());
+        let mut up = [0; 3];
+        read.read_exact(&mut up).unwrap();
+        assert_eq!(ignored(), before);
+        drop(open);
+        assert!(waiting.join().unwrap().success());
+        drop(gate);
+    });
+}
+
+#[test]
 fn environment_directory_and_names_arrive() {
     let _alone = alone("environment_directory_and_names_arrive");
     let script = r#"echo "$0|$1|$FRUIT|${HOME-none}|$(pwd)""#;
@@ -241,6 +283,13 @@ fn environment_directory_and_names_arrive() {
     let scratch = Scratch::new("path");
     std::os::unix::fs::symlink("/bin/echo", scratch.0.join("my-echo")).unwrap();
     let output = Program::new("my-echo").arg("found").env("PATH", &scratch.0).output().unwrap();
+    assert_eq!(text(output.stdout), "found\n");
+
+    // Also when that is relative and the program starts elsewhere.
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let relative = format!("{up}{}", scratch.0.strip_prefix("/").unwrap().display());
+    let output = Program::new("my-echo").arg("found").env("PATH", relative).cwd("/").output().unwrap();
     assert_eq!(text(output.stdout), "found\n");
 
     let output = Program::new("sh").args(["-c", "echo $0"]).arg0("renamed").output().unwrap();

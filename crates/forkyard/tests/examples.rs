@@ -140,6 +140,14 @@ fn a_daemon_ends_when_its_parent_is_killed() {
     wait_until_gone(daemon_pid(&line));
 }
 
+#[test]
+fn other_programs() {
+    let output = output_of("08_other_programs");
+    assert_in_order(&output, &["system: exit code 3", "popen: spring", "popen: winter", "popen2: ANY AMOUNT"]);
+    assert_in_order(&output, &["program: it's $5 & more", "pipeline: 1 fig", "pipeline: 3 pear"]);
+    assert_in_order(&output, &["sleeper: timed out: true", "sleeper: signal 15", "error: start program"]);
+}
+
 fn daemon_pid(output: &str) -> u32 {
     output.split("daemon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
 }

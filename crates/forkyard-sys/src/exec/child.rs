@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::descriptors;
 use super::plan::{Mask, Plan, SpawnError, Step};
+use super::system_signals::ignored_for_now;
 use crate::Result;
 use crate::wait::last_errno;
 
@@ -30,6 +31,7 @@ pub(super) struct Image<'plan> {
     envp: Vec<*const c_char>,
     descriptors: descriptors::Prepared,
     mask: u64,
+    default_signals: u64,
     /// The process whose death the parent-death signal is about.
     parent: c_long,
     /// Owns what `envp` points to.
@@ -49,6 +51,7 @@ impl<'plan> Image<'plan> {
                 Mask::Inherit => 0,
                 Mask::Set(mask) => mask,
             },
+            default_signals: plan.default_signals | ignored_for_now(),
             // SAFETY: no pointers.
             parent: unsafe { libc::syscall(libc::SYS_getpid) },
             _environment: own,
@@ -135,7 +138,7 @@ fn become_program(image: &mut Image<'_>) -> std::result::Result<Infallible, Spaw
         take(Step::ParentDeath, libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0])?;
         catch_up_with_parent_death(image.parent, signal);
     }
-    for signal in signals_in(plan.default_signals) {
+    for signal in signals_in(image.default_signals) {
         set_disposition(signal, &KernelSigaction::DEFAULT);
     }
     set_signal_mask(image.mask);
@@ -163,7 +166,7 @@ fn catch_up_with_parent_death(parent: c_long, signal: c_int) {
 pub(super) fn replace(image: &mut Image<'_>) -> SpawnError {
     // SAFETY: no pointers.
     image.parent = unsafe { libc::syscall(libc::SYS_getppid) };
-    let reset = signals_in(image.plan.default_signals);
+    let reset = signals_in(image.default_signals);
     let before: Vec<_> = reset.filter_map(|signal| Some((signal, disposition(signal)?))).collect();
     let mask = set_signal_mask(u64::MAX);
     image.inherit_mask(mask);

@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::child::{KernelSigaction, disposition, set_disposition, set_signal_mask};
 use super::plan::bit;
-use super::{Mask, Plan};
 
 /// While one lives, this process ignores `SIGINT` and `SIGQUIT` (they are meant for the program in the
 /// foreground), and this thread blocks `SIGCHLD` (so that a handler which waits for any child does not take
@@ -46,16 +45,23 @@ impl SystemSignals {
         SystemSignals { mask_before, _thread: PhantomData }
     }
 
-    /// Lets the planned program start with the mask and dispositions that the caller had before.
-    pub fn give_back_in(&self, plan: &mut Plan<'_>) {
-        plan.signal_mask(Mask::Set(self.mask_before));
-        let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
-        for (signal, before) in INTERRUPTS.into_iter().zip(saved.before) {
-            if before.is_some_and(|action| action.handler != libc::SIG_IGN) {
-                plan.default_signal(signal);
-            }
-        }
+    /// The signal mask that this thread had before.
+    #[must_use]
+    pub fn mask_before(&self) -> u64 {
+        self.mask_before
     }
+}
+
+/// The signals that are ignored only because a [`SystemSignals`] lives, so that no program inherits that. (A
+/// program that another thread starts at the very moment at which the first one is taken may.)
+pub(super) fn ignored_for_now() -> u64 {
+    let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+    if saved.alive == 0 {
+        return 0;
+    }
+    let was_ignored = |before: Option<KernelSigaction>| before.is_none_or(|b| b.handler == libc::SIG_IGN);
+    let before = INTERRUPTS.into_iter().zip(saved.before);
+    before.filter(|(_, before)| !was_ignored(*before)).fold(0, |set, (signal, _)| set | bit(signal))
 }
 
 impl Drop for SystemSignals {

@@ -28,7 +28,7 @@ mod stdio;
 
 use std::ffi::OsStr;
 
-use forkyard_sys::exec::SystemSignals;
+use forkyard_sys::exec::{Mask, SystemSignals};
 use forkyard_sys::wait::ExitStatus;
 
 pub use communicate::Output;
@@ -74,7 +74,8 @@ where
 /// The shell could not be started.
 pub fn system(command_line: impl AsRef<OsStr>) -> Result<ExitStatus> {
     let signals = SystemSignals::take();
-    let mut shell = Program::shell(command_line).start_with(|plan| signals.give_back_in(plan))?;
+    let as_before = Mask::Set(signals.mask_before());
+    let mut shell = Program::shell(command_line).start_with(|plan| _ = plan.signal_mask(as_before))?;
     shell.wait()
 }
 

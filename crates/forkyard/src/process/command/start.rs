@@ -76,7 +76,14 @@ impl Program {
             }
             None => std::env::var_os("PATH"),
         };
-        let file = find_program(&self.name, path.as_deref()).map_err(|errno| self.not_found(errno))?;
+        let mut file = find_program(&self.name, path.as_deref()).map_err(|errno| self.not_found(errno))?;
+        if self.directory.is_some() && self.is_searched() {
+            // A relative directory in PATH is one of ours, and the program will start in another.
+            let found = OsStr::from_bytes(file.as_bytes());
+            let absolute =
+                std::path::absolute(found).map_err(|error| Error::io(self.what("find it"), &error))?;
+            file = self.string(absolute.as_os_str())?;
+        }
         let own_name = self.own_name.as_ref().unwrap_or(&self.name);
         let arguments = [own_name].into_iter().chain(&self.arguments);
         let arguments = arguments.map(|argument| self.string(argument)).collect::<Result<Vec<_>>>()?;
