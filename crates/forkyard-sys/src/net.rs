@@ -176,13 +176,31 @@ pub fn set_timeout(socket: impl AsFd, timeout: Duration) -> Result<()> {
 /// # Errors
 /// `EAGAIN`: nothing there, and `wait` is false or the socket's time-out passed. `ECONNRESET`.
 pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> Result<usize> {
-    let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
     loop {
-        match rustix::net::recv(&socket, &mut *bytes, flags) {
+        match rustix::net::recv(&socket, &mut *bytes, receive_flags(wait)) {
             Err(Errno::INTR) => {}
             result => return result.map(|(len, _)| len),
         }
     }
+}
+
+/// Receives into the room of `buffer`, replacing what was in it; 0 is the end of the stream. Touches no more of the
+/// room than it fills.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_into(socket: impl AsFd, buffer: &mut Vec<u8>, wait: bool) -> Result<usize> {
+    buffer.clear();
+    loop {
+        match rustix::net::recv(&socket, rustix::buffer::spare_capacity(buffer), receive_flags(wait)) {
+            Err(Errno::INTR) => {}
+            result => return result.map(|(len, _)| len),
+        }
+    }
+}
+
+fn receive_flags(wait: bool) -> RecvFlags {
+    if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT }
 }
 
 /// Sends from the start of `bytes`; never raises SIGPIPE.

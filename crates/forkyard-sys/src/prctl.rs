@@ -67,3 +67,11 @@ pub fn set_name(name: &str) -> Result<()> {
 fn set_thread_name(name: &CStr) -> Result<()> {
     rustix::thread::set_name(name)
 }
+
+/// Gives up, for this process and all it starts or executes, ever gaining privileges.
+///
+/// # Errors
+/// As prctl(2).
+pub fn no_new_privs() -> Result<()> {
+    rustix::thread::set_no_new_privs(true)
+}

@@ -17,5 +17,9 @@ pub use error::{Error, Panic, Result};
 pub use forkyard_macros::{handler, task};
 pub use process::Task;
 
+/// What the macros' output uses.
 #[doc(hidden)]
-pub use process::private as __private;
+pub mod __private {
+    pub use crate::process::private::*;
+    pub use crate::serve::private::*;
+}

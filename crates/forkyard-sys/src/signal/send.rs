@@ -59,13 +59,7 @@ pub fn value_to_pidfd(pidfd: BorrowedFd<'_>, signal: Signal, value: i32) -> Resu
     };
     // SAFETY: the siginfo lives until the call returns, and has the kernel's size.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal.number(),
-            &raw const info,
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.number(), &raw const info, 0)
     })
 }
 

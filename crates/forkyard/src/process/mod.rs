@@ -5,23 +5,23 @@
 //! any of them is killed.
 
 mod board;
-mod builder;
+pub(crate) mod builder;
 mod child;
 mod command;
 mod context;
 mod exit;
 mod fate;
-mod fd;
+pub(crate) mod fd;
 mod fork;
 mod global;
 mod handle;
 mod keeper;
 mod limit;
 mod panic;
-mod runtime;
+pub(crate) mod runtime;
 pub mod signal;
-mod task;
-mod template;
+pub(crate) mod task;
+pub(crate) mod template;
 mod waiting;
 mod zygote;
 

@@ -3,7 +3,7 @@
 //! Applied once in the server's zygote, in this order: resource limits, no_new_privs, groups, gid, uid. Its
 //! clones inherit all of it at no cost. A step that fails is reported by its name and the server does not start.
 
-use forkyard_sys::limits::{Resource, User};
+use forkyard_sys::limits::{self, Resource, User};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -44,7 +44,7 @@ impl Rights {
     /// # Errors
     /// There is no such group.
     pub fn group(mut self, group: &str) -> Result<Rights> {
-        let gid = forkyard_sys::limits::find_group(group).ok_or_else(|| unknown("group", group))?;
+        let gid = limits::find_group(group).ok_or_else(|| unknown("group", group))?;
         self.group = Some(gid);
         self.groups = Some(Vec::new());
         Ok(self)
@@ -86,4 +86,52 @@ fn parse_limit(text: &str) -> Option<Option<u64>> {
 
 fn unknown(what: &str, name: &str) -> Error {
     Error::new(format!("find the {what}"), Kind::Invalid(format!("there is no {what} \"{name}\"")))
+}
+
+impl Rights {
+    /// Drops rights for good in the zygote; a clone of it has no more than it has.
+    pub(super) fn drop_in_zygote(&self) -> Result<()> {
+        for (resource, soft, hard) in self.resources().filter(|(resource, ..)| *resource != Resource::CPU) {
+            set_limit(resource, soft, hard)?;
+        }
+        let step = |what: &str, result: forkyard_sys::Result<()>| {
+            result.map_err(|errno| Error::os(format!("drop rights: {what}"), errno))
+        };
+        if self.no_new_privs {
+            step("set no_new_privs", forkyard_sys::prctl::no_new_privs())?;
+        }
+        if let Some(groups) = &self.groups {
+            step("set the supplementary groups", limits::set_groups(groups))?;
+        }
+        if let Some(gid) = self.group {
+            step("set the group", limits::set_gid(gid))?;
+        }
+        if let Some(uid) = self.user {
+            step("set the user", limits::set_uid(uid))?;
+        }
+        if self.user.is_some() || self.group.is_some() {
+            // A change of user or group cleared it.
+            step("die with the master", forkyard_sys::prctl::die_with_parent())?;
+        }
+        Ok(())
+    }
+
+    /// What would count for the zygote's own long life, and so has to wait for the child.
+    pub(super) fn drop_in_child(&self) -> Result<()> {
+        for (resource, soft, hard) in self.resources().filter(|(resource, ..)| *resource == Resource::CPU) {
+            set_limit(resource, soft, hard)?;
+        }
+        Ok(())
+    }
+
+    fn resources(&self) -> impl Iterator<Item = (Resource, Option<u64>, Option<u64>)> {
+        self.limits.iter().filter_map(|(name, soft, hard)| Some((Resource::from_name(name)?, *soft, *hard)))
+    }
+}
+
+fn set_limit(resource: Resource, soft: Option<u64>, hard: Option<u64>) -> Result<()> {
+    let what = || format!("limit resource {}", resource.name());
+    resource
+        .set(soft, hard)
+        .map_err(|errno| Error::os_hint(what(), errno, "the hard limit can only be lowered"))
 }

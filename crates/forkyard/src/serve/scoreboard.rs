@@ -68,7 +68,6 @@ pub(super) enum Fact {
 #[repr(usize)]
 pub(super) enum Count {
     Accepted,
-    Active,
     Pending,
     Parked,
     Deferred,
@@ -230,9 +229,6 @@ impl Board {
     pub(super) fn commit_connection(&self, index: usize) -> Result<()> {
         self.lines.commit(WORKERS + self.children + index)
     }
-
-    /// How many lines one commit covers.
-    pub(super) const COMMITTED_AT_ONCE: usize = 64 * 1024 / size_of::<Line>();
 
     fn word(&self, line: usize, word: usize) -> Option<&AtomicU64> {
         self.lines.get(line + word / 16).map(|line| &line[word % 16])
@@ -424,6 +420,7 @@ impl Reader {
         let now = monotonic_ns();
         let number = |n: u64| u32::try_from(n).unwrap_or(0);
         let workers = self.workers(now);
+        let connections = self.connections(now, &workers);
         let live_requests: u64 = (0..board.children).map(|slot| board.cell(slot, Cell::Requests)).sum();
         Stats {
             pid: number(board.fact(Fact::Pid)),
@@ -434,7 +431,8 @@ impl Reader {
             listeners: self.listeners.clone(),
             counts: Counts {
                 accepted: board.counted(Count::Accepted),
-                active: board.counted(Count::Active),
+                // From the lines themselves: the master need not know at once of what ended.
+                active: connections.iter().filter(|connection| connection.pid != 0).count() as u64,
                 pending: board.counted(Count::Pending),
                 parked: board.counted(Count::Parked),
                 deferred: board.counted(Count::Deferred),
@@ -453,7 +451,7 @@ impl Reader {
                 .collect(),
             wait: histogram(board, WAIT),
             service: histogram(board, SERVICE),
-            connections: self.connections(now, &workers),
+            connections,
             workers,
         }
     }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::config::{Config, Mode};
+use super::connection::Connection;
 use super::control::Control;
 use super::event::Event;
 use super::listener::{self, Listener};
 use super::rights::Rights;
 use super::stats::Stats;
 use crate::error::{Error, Kind, Result};
+use crate::process::Task;
 
 /// What is done with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,12 @@ impl Handler {
     /// A program and its arguments; found in `PATH` if it has no slash.
     pub fn program(args: impl IntoIterator<Item = impl Into<OsString>>) -> Handler {
         Handler::Program(args.into_iter().map(Into::into).collect())
+    }
+}
+
+impl From<Task<fn(Connection)>> for Handler {
+    fn from(task: Task<fn(Connection)>) -> Handler {
+        Handler::Task(task.name())
     }
 }
 

@@ -1,0 +1,228 @@
+//! What a child of a server does: waits for a connection, claims it, serves it.
+//!
+//! `prepare` runs once in the zygote; its clones inherit what it set up at no cost. `serve_slot` runs in each.
+//!
+//! Killed here: README.md beside this file, "If … is killed here".
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use forkyard_sys::epoll::EventFd;
+use forkyard_sys::net;
+use serde::{Deserialize, Serialize};
+
+use super::builtin::{self, BUFFER, Change, Over};
+use super::connection::Connection;
+use super::handoff::{self, Handed, Packet};
+use super::rights::Rights;
+use super::scoreboard::{Board, Cell, ChildState};
+use super::ucspi::Program;
+use super::{multiplex, server::Handler};
+use crate::error::{Error, Kind, Result};
+use crate::process::{self, Fd};
+
+/// What a zygote is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Setup {
+    pub(super) board: Fd,
+    pub(super) bell: Fd,
+    /// The lane that all children share, if they do.
+    pub(super) lane: Option<Fd>,
+    pub(super) settings: Settings,
+}
+
+/// The part of the configuration that children need.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) work: Work,
+    /// One connection, then the end.
+    pub(super) once: bool,
+    pub(super) idle: Option<Duration>,
+    pub(super) total: Option<Duration>,
+    pub(super) rights: Rights,
+}
+
+/// A handler, as it travels to the zygote.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Work {
+    Upper,
+    Echo,
+    Task(String),
+    /// Program and arguments, as bytes.
+    Program(Vec<Vec<u8>>),
+}
+
+impl From<&Handler> for Work {
+    fn from(handler: &Handler) -> Work {
+        use std::os::unix::ffi::OsStrExt;
+        match handler {
+            Handler::Upper => Work::Upper,
+            Handler::Echo => Work::Echo,
+            Handler::Task(name) => Work::Task((*name).to_owned()),
+            Handler::Program(args) => Work::Program(args.iter().map(|arg| arg.as_bytes().to_vec()).collect()),
+        }
+    }
+}
+
+/// What the zygote's clones inherit.
+struct Inherited {
+    board: Board,
+    bell: EventFd,
+    lane: Option<OwnedFd>,
+    settings: Settings,
+    handler: Ready,
+    /// Reserved in the zygote, so that a clone need not ask the kernel for it.
+    buffer: Mutex<Vec<u8>>,
+}
+
+/// A handler with everything looked up.
+enum Ready {
+    Change(Change),
+    Task(fn(&[u8]) -> Result<Vec<u8>>),
+    Program(Program),
+}
+
+static INHERITED: OnceLock<Inherited> = OnceLock::new();
+
+/// Sets a zygote up. An error, as text, keeps the server from starting.
+#[crate::task]
+pub(super) fn prepare(setup: Setup) -> std::result::Result<(), String> {
+    inherit(setup).map_err(|error| error.to_string())
+}
+
+fn inherit(setup: Setup) -> Result<()> {
+    let board = Board::attach(setup.board.into(), true).map_err(|e| Error::os("map the scoreboard", e))?;
+    let handler = match &setup.settings.work {
+        Work::Upper => Ready::Change(Change::Upper),
+        Work::Echo => Ready::Change(Change::Nothing),
+        Work::Task(name) => Ready::Task(process::task::find(name)?),
+        Work::Program(args) => Ready::Program(Program::prepare(args)),
+    };
+    setup.settings.rights.drop_in_zygote()?;
+    let inherited = Inherited {
+        board,
+        bell: EventFd::from_fd(setup.bell.into()),
+        lane: setup.lane.map(OwnedFd::from),
+        settings: setup.settings,
+        handler,
+        buffer: Mutex::new(Vec::with_capacity(BUFFER)),
+    };
+    INHERITED
+        .set(inherited)
+        .map_err(|_| Error::new("prepare the zygote", Kind::Protocol("it was prepared before".to_owned())))
+}
+
+/// Serves connections from the common lane, or from one of its own: one, `most`, or (0) any number of them.
+#[crate::task]
+pub(super) fn serve_slot(slot: u32, most: u64, lane: Option<Fd>) -> std::result::Result<(), String> {
+    let inherited = INHERITED.get().ok_or("this process was not cloned from a server's zygote")?;
+    let desk = Desk { board: &inherited.board, bell: &inherited.bell, settings: &inherited.settings, slot };
+    desk.set(Cell::Pid, u64::from(std::process::id()));
+    let own = lane.map(OwnedFd::from);
+    let lane = own.as_ref().or(inherited.lane.as_ref()).ok_or("there is no lane")?.as_fd();
+    inherited.settings.rights.drop_in_child().map_err(|error| error.to_string())?;
+    let result = match (&inherited.handler, &own) {
+        (Ready::Change(change), Some(_)) => multiplex::serve(&desk, lane, *change),
+        (handler, _) => serve_one_by_one(&desk, lane, handler, &inherited.buffer, most),
+    };
+    result.map_err(|errno| Error::os("wait for connections", errno).to_string())
+}
+
+fn serve_one_by_one(
+    desk: &Desk<'_>,
+    lane: BorrowedFd<'_>,
+    handler: &Ready,
+    buffer: &Mutex<Vec<u8>>,
+    most: u64,
+) -> forkyard_sys::Result<()> {
+    let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut fds = Vec::with_capacity(1);
+    let mut served = 0;
+    loop {
+        desk.enter(ChildState::Idle);
+        match handoff::receive(lane, &mut fds, true)? {
+            Packet::Connection(handed) => {
+                if desk.claim(handed.index as usize, handed.number, handed.accepted) {
+                    desk.enter(ChildState::Busy);
+                    serve_one(desk, handed, handler, &mut buffer);
+                    served += 1;
+                }
+            }
+            Packet::Nothing => {}
+            Packet::Quit | Packet::End => {
+                desk.enter(ChildState::Leaving);
+                return Ok(());
+            }
+        }
+        if served > 0 && (desk.settings.once || served == most) {
+            return Ok(());
+        }
+    }
+}
+
+fn serve_one(desk: &Desk<'_>, handed: Handed, handler: &Ready, buffer: &mut Vec<u8>) {
+    if let Some(idle) = desk.settings.idle {
+        // Refused only to a socket that is dead already.
+        let _ = net::set_timeout(&handed.fd, idle);
+    }
+    let Handed { fd, index, number, peer, .. } = handed;
+    let over = match handler {
+        Ready::Change(change) => {
+            let mut answers = desk.board.cell(desk.slot as usize, Cell::Requests);
+            let over = builtin::serve(fd.as_fd(), *change, buffer, || {
+                answers += 1;
+                desk.set(Cell::Requests, answers);
+            });
+            drop(fd);
+            over
+        }
+        Ready::Task(invoke) => {
+            let arguments = Connection::encode(number, peer);
+            // What a handler has to say about failing, `#[handler]` has reported.
+            let _ = process::fd::incoming(vec![fd], || invoke(&arguments));
+            Over::Finished
+        }
+        Ready::Program(program) => program.replace_this_process(fd, peer, handed.neighbours),
+    };
+    desk.finish(index as usize, number, over);
+}
+
+/// A child's place: its line of the scoreboard, and what it needs to keep it.
+pub(super) struct Desk<'a> {
+    board: &'a Board,
+    bell: &'a EventFd,
+    pub(super) settings: &'a Settings,
+    slot: u32,
+}
+
+impl Desk<'_> {
+    pub(super) fn enter(&self, state: ChildState) {
+        self.board.set_child_state(self.slot as usize, state);
+    }
+
+    pub(super) fn leaving(&self) -> bool {
+        self.board.child_state(self.slot as usize) == ChildState::Leaving
+    }
+
+    pub(super) fn set(&self, cell: Cell, value: u64) {
+        self.board.set_cell(self.slot as usize, cell, value);
+    }
+
+    pub(super) fn claim(&self, index: usize, number: u64, accepted: u64) -> bool {
+        self.board.claim(index, number, self.slot, accepted)
+    }
+
+    pub(super) fn finish(&self, index: usize, number: u64, over: Over) {
+        self.board.finish(index, number, self.slot, over == Over::TimedOut);
+        if self.board.bell_wanted() {
+            self.bell.notify();
+        }
+    }
+
+    /// How often to look for connections that are overdue.
+    pub(super) fn tick(&self) -> Option<Duration> {
+        let shortest = [self.settings.idle, self.settings.total].into_iter().flatten().min()?;
+        Some((shortest / 4).clamp(Duration::from_millis(1), Duration::from_secs(1)))
+    }
+}

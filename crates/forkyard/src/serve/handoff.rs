@@ -1,0 +1,140 @@
+//! Lanes: handing an accepted connection to a child, one packet each.
+//!
+//! A packet is eight words and, for a connection, its fd. Both ends are the same image and nobody else holds one, but
+//! a packet of another shape is ignored all the same.
+//!
+//! Killed here: a packet is sent whole or not, received by one child or by none; a killed receiver's packet
+//! stays in the lane.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use forkyard_sys::{Errno, Result, socket};
+
+use super::peer::Peer;
+
+const WORDS: usize = 8;
+const LEN: usize = WORDS * 8;
+
+const QUIT: u64 = 1;
+const CONNECTION: u64 = 2;
+
+/// A connection on its way.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) fd: OwnedFd,
+    /// Its line of the scoreboard.
+    pub(super) index: u32,
+    pub(super) number: u64,
+    /// When it was accepted, by the monotonic clock.
+    pub(super) accepted: u64,
+    pub(super) peer: Peer,
+    /// Connections from its address at that moment, itself included.
+    pub(super) neighbours: u64,
+}
+
+/// What a child finds in its lane.
+#[derive(Debug)]
+pub(super) enum Packet {
+    Connection(Handed),
+    /// One child is to leave.
+    Quit,
+    /// There will be no more.
+    End,
+    /// There is none now.
+    Nothing,
+}
+
+/// Sends a connection down a lane.
+pub(super) fn send(lane: BorrowedFd<'_>, handed: &Handed) -> Result<()> {
+    let [a, b, c] = handed.peer.words();
+    let words =
+        [CONNECTION, u64::from(handed.index), handed.number, handed.accepted, a, b, c, handed.neighbours];
+    socket::send(lane, &bytes(words), &[handed.fd.as_fd()], true)
+}
+
+/// Asks one child to leave.
+pub(super) fn send_quit(lane: BorrowedFd<'_>) -> Result<()> {
+    socket::send(lane, &bytes([QUIT, 0, 0, 0, 0, 0, 0, 0]), &[], true)
+}
+
+/// Takes the oldest packet; waits for one if told to. `fds` is only there to be used again.
+pub(super) fn receive(lane: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>, wait: bool) -> Result<Packet> {
+    let mut bytes = [0; LEN];
+    loop {
+        fds.clear();
+        let received = match socket::receive(lane, &mut bytes, fds, !wait) {
+            Ok(received) => received,
+            Err(Errno::AGAIN) => return Ok(Packet::Nothing),
+            Err(Errno::CONNRESET) => return Ok(Packet::End),
+            Err(errno) => return Err(errno),
+        };
+        if received.len == 0 {
+            return Ok(Packet::End);
+        }
+        let words = words(&bytes);
+        match (words[0], fds.pop(), u32::try_from(words[1])) {
+            (QUIT, _, _) => return Ok(Packet::Quit),
+            (CONNECTION, Some(fd), Ok(index)) if received.len == LEN => {
+                let peer = Peer::from_words([words[4], words[5], words[6]]);
+                let [number, accepted, neighbours] = [words[2], words[3], words[7]];
+                return Ok(Packet::Connection(Handed { fd, index, number, accepted, peer, neighbours }));
+            }
+            // A connection whose fd did not fit into this process is lost with it; the master gives it up.
+            _ => {}
+        }
+    }
+}
+
+fn bytes(words: [u64; WORDS]) -> [u8; LEN] {
+    let mut bytes = [0; LEN];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+fn words(bytes: &[u8; LEN]) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(chunk.try_into().unwrap_or_default());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use forkyard_sys::socket;
+
+    use super::{Handed, Packet, receive, send, send_quit};
+    use crate::serve::peer::Peer;
+
+    #[test]
+    fn packets_arrive_in_order_and_the_end_comes_last() {
+        let (to, from) = socket::pair().unwrap();
+        let (fd, _other) = socket::pair().unwrap();
+        let peer = Peer::Tcp("[::1]:7".parse().unwrap());
+        send(to.as_fd(), &Handed { fd, index: 3, number: 9, accepted: 5, peer, neighbours: 1 }).unwrap();
+        send_quit(to.as_fd()).unwrap();
+        drop(to);
+        let mut fds = Vec::new();
+        match receive(from.as_fd(), &mut fds, true).unwrap() {
+            Packet::Connection(handed) => {
+                assert_eq!((handed.index, handed.number, handed.accepted, handed.peer), (3, 9, 5, peer));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(receive(from.as_fd(), &mut fds, true).unwrap(), Packet::Quit));
+        assert!(matches!(receive(from.as_fd(), &mut fds, true).unwrap(), Packet::End));
+    }
+
+    #[test]
+    fn packets_of_another_shape_are_ignored() {
+        let (to, from) = socket::pair().unwrap();
+        for garbage in [&[2u8; 64][..], &[0; 64], &[7], &[2; 63]] {
+            socket::send(&to, garbage, &[], true).unwrap();
+        }
+        assert!(matches!(receive(from.as_fd(), &mut Vec::new(), false).unwrap(), Packet::Nothing));
+    }
+}

@@ -1,0 +1,188 @@
+//! The children that the master knows of: slots of the scoreboard, pidfds, lanes.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use forkyard_sys::wait::{self, ExitStatus};
+use forkyard_sys::{Result, pidfd};
+
+use super::super::handoff::{self, Handed};
+use super::super::scoreboard::Board;
+use crate::process::template::Started;
+
+/// A child of the master.
+pub(super) struct Child {
+    pub(super) pid: u32,
+    pidfd: OwnedFd,
+    /// Its slot of the process's outcome board; `None` for one from before an upgrade.
+    pub(super) outcome: Option<u32>,
+    /// The generation it belongs to; 0 is from before an upgrade.
+    pub(super) generation: u64,
+    /// Its own lane, if it has one and may still get connections.
+    lane: Option<Lane>,
+    /// Connections in service, of those sent down its own lane.
+    pub(super) unfinished: usize,
+    /// Connections it was ever sent down its own lane, and after how many it is replaced.
+    pub(super) handed: u64,
+    pub(super) most: u64,
+    /// It will get no connection any more.
+    pub(super) leaving: bool,
+    /// The master ended it because a connection took too long.
+    pub(super) timed_out: bool,
+}
+
+struct Lane {
+    to: Option<OwnedFd>,
+    from: OwnedFd,
+}
+
+impl Child {
+    pub(super) fn new(
+        started: Started,
+        generation: u64,
+        lane: Option<(OwnedFd, OwnedFd)>,
+        most: u64,
+    ) -> Child {
+        Child {
+            pid: started.pid.as_raw_nonzero().get().unsigned_abs(),
+            pidfd: started.pidfd,
+            outcome: Some(started.slot),
+            generation,
+            lane: lane.map(|(to, from)| Lane { to: Some(to), from }),
+            unfinished: 0,
+            handed: 0,
+            most,
+            leaving: false,
+            timed_out: false,
+        }
+    }
+
+    /// One that serves what it was given before an upgrade.
+    pub(super) fn adopted(pid: u32, pidfd: OwnedFd) -> Child {
+        Child {
+            pid,
+            pidfd,
+            outcome: None,
+            generation: 0,
+            lane: None,
+            unfinished: 0,
+            handed: 0,
+            most: 0,
+            leaving: true,
+            timed_out: false,
+        }
+    }
+
+    pub(super) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// True if it has a lane of its own that is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.to.is_some())
+    }
+
+    /// True if it has, or had, a lane of its own.
+    pub(super) fn has_lane(&self) -> bool {
+        self.lane.is_some()
+    }
+
+    /// Sends a connection down its own lane.
+    pub(super) fn send(&mut self, handed: &Handed) -> Result<()> {
+        let to = self.lane.as_ref().and_then(|lane| lane.to.as_ref()).ok_or(forkyard_sys::Errno::PIPE)?;
+        handoff::send(to.as_fd(), handed)?;
+        self.unfinished += 1;
+        self.handed += 1;
+        Ok(())
+    }
+
+    /// No more connections down its own lane.
+    pub(super) fn retire(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.to = None;
+            self.leaving = true;
+        }
+    }
+
+    /// Takes back what it had not taken from its own lane.
+    pub(super) fn take_back(&mut self) -> Vec<Handed> {
+        match &self.lane {
+            Some(lane) => super::generation::drain(lane.from.as_fd()).connections,
+            None => Vec::new(),
+        }
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub(super) fn signal(&self, signal: i32) {
+        // ESRCH: it has ended, and will be reaped.
+        let _ = pidfd::send_signal(self.pidfd.as_fd(), signal);
+    }
+
+    /// Its status, if it has ended.
+    pub(super) fn try_reap(&self) -> Option<ExitStatus> {
+        // ECHILD: somebody else's wait took the status, which is unknown then; it has ended all the same.
+        wait::try_reap(self.pidfd.as_fd()).unwrap_or(Some(ExitStatus::UNKNOWN))
+    }
+}
+
+/// Children by slot of the scoreboard.
+pub(super) struct Children {
+    slots: Vec<Option<Child>>,
+    free: Vec<u32>,
+    committed: usize,
+    count: usize,
+}
+
+impl Children {
+    pub(super) fn new(most: usize) -> Children {
+        let free = (0..u32::try_from(most).unwrap_or(u32::MAX)).rev().collect();
+        Children { slots: (0..most).map(|_| None).collect(), free, committed: 0, count: 0 }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// A slot for another one, with memory on the scoreboard; `None` if there is none.
+    pub(super) fn reserve(&mut self, board: &Board) -> Option<u32> {
+        let slot = *self.free.last()?;
+        if slot as usize >= self.committed {
+            board.commit_child(slot as usize).ok()?;
+            self.committed = slot as usize + 1;
+        }
+        board.clear_child(slot as usize);
+        Some(slot)
+    }
+
+    /// Puts a child into the slot that was reserved.
+    pub(super) fn insert(&mut self, slot: u32, child: Child) {
+        if self.free.last() == Some(&slot) {
+            self.free.pop();
+            self.slots[slot as usize] = Some(child);
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Child> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Child> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Child> {
+        let child = self.slots.get_mut(slot as usize)?.take()?;
+        self.free.push(slot);
+        self.count -= 1;
+        Some(child)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Child)> {
+        self.slots.iter().enumerate().filter_map(|(slot, child)| Some((slot as u32, child.as_ref()?)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Child)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, child)| Some((slot as u32, child.as_mut()?)))
+    }
+}

@@ -1,0 +1,350 @@
+//! The connections that the master knows of, and the two limits: in all, and per address.
+//!
+//! Bookkeeping only: no system call is made here, and the scoreboard is the only thing touched outside.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::super::handoff::Handed;
+use super::super::peer::Peer;
+use super::super::scoreboard::{Board, ConnectionState, Count, Tag};
+
+/// Most connections that wait because of the limit per address; beyond it nothing is accepted.
+pub(super) const MOST_PARKED: usize = 1024;
+
+/// A connection that was accepted and is not over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) peer: Peer,
+    pub(super) accepted: u64,
+    /// When it was handed off, in which generation; `None` while the master holds it.
+    pub(super) handed: Option<(u64, u64)>,
+    /// The child it was handed to, where the lane is one child's own.
+    pub(super) child: Option<u32>,
+}
+
+/// What a connection counts for in the limit per address: one address, or "not an address".
+type Address = Option<IpAddr>;
+
+/// All connections that are not over, and those among them that the master holds back.
+pub(super) struct Connections {
+    board: Arc<Board>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    /// Lines of the scoreboard below this one have memory.
+    committed: usize,
+    next_number: u64,
+    /// In service or about to be: all but the parked ones.
+    admitted: usize,
+    most: usize,
+    most_per_address: Option<usize>,
+    per_address: HashMap<Address, usize>,
+    /// Admitted, and waiting for a child; oldest first.
+    pub(super) pending: VecDeque<Handed>,
+    parked: HashMap<Address, VecDeque<Handed>>,
+    parked_count: usize,
+}
+
+/// What became of a new connection.
+pub(super) enum Admission {
+    /// It may be handed off.
+    Admitted(Handed),
+    /// Its address has as many as it may have: it waits.
+    Parked,
+    /// There is no line or no memory for it: it is dropped.
+    Refused,
+}
+
+impl Connections {
+    pub(super) fn new(board: Arc<Board>, most: usize, most_per_address: Option<usize>) -> Connections {
+        let lines = Connections::lines(most);
+        Connections {
+            board,
+            entries: vec![None; lines],
+            free: (0..u32::try_from(lines).unwrap_or(u32::MAX)).rev().collect(),
+            committed: 0,
+            next_number: 1,
+            admitted: 0,
+            most,
+            most_per_address,
+            per_address: HashMap::new(),
+            pending: VecDeque::new(),
+            parked: HashMap::new(),
+            parked_count: 0,
+        }
+    }
+
+    /// How many lines of the scoreboard are needed for this limit.
+    pub(super) fn lines(most: usize) -> usize {
+        most + MOST_PARKED
+    }
+
+    /// True while another connection may be accepted.
+    pub(super) fn has_room(&self) -> bool {
+        self.admitted < self.most && self.parked_count < MOST_PARKED
+    }
+
+    /// Connections admitted and not over.
+    pub(super) fn admitted(&self) -> usize {
+        self.admitted
+    }
+
+    /// Connections that wait for another one of their address to end.
+    pub(super) fn parked(&self) -> usize {
+        self.parked_count
+    }
+
+    /// True if this address has as many connections in service as it may have.
+    pub(super) fn is_full(&self, address: Address) -> bool {
+        self.most_per_address.is_some_and(|most| self.neighbours(address) >= most)
+    }
+
+    fn neighbours(&self, address: Address) -> usize {
+        self.per_address.get(&address).copied().unwrap_or(0)
+    }
+
+    /// Takes in a connection that was just accepted.
+    pub(super) fn admit(&mut self, fd: std::os::fd::OwnedFd, peer: Peer, accepted: u64) -> Admission {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.board.count(Count::Accepted, 1);
+        let Some(index) = self.take_line() else { return Admission::Refused };
+        self.board.announce(index as usize, number, accepted, &peer);
+        self.entries[index as usize] = Some(Entry { number, peer, accepted, handed: None, child: None });
+        let address = peer.address();
+        let handed = Handed { fd, index, number, accepted, peer, neighbours: 0 };
+        // A Unix socket has no address that could have too many.
+        if address.is_some() && self.is_full(address) {
+            self.parked.entry(address).or_default().push_back(handed);
+            self.parked_count += 1;
+            self.board.count(Count::Deferred, 1);
+            return Admission::Parked;
+        }
+        Admission::Admitted(self.count_in(handed))
+    }
+
+    fn count_in(&mut self, mut handed: Handed) -> Handed {
+        let count = self.per_address.entry(handed.peer.address()).or_insert(0);
+        *count += 1;
+        handed.neighbours = *count as u64;
+        self.admitted += 1;
+        handed
+    }
+
+    fn take_line(&mut self) -> Option<u32> {
+        let index = self.free.pop()?;
+        if index as usize >= self.committed {
+            if self.board.commit_connection(index as usize).is_err() {
+                self.free.push(index);
+                return None;
+            }
+            self.committed = index as usize + 1;
+        }
+        Some(index)
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)?.as_ref()
+    }
+
+    /// Notes that a connection was handed off.
+    pub(super) fn hand_off(&mut self, index: usize, now: u64, generation: u64, child: Option<u32>) {
+        if let Some(Some(entry)) = self.entries.get_mut(index) {
+            entry.handed = Some((now, generation));
+            entry.child = child;
+        }
+    }
+
+    /// Notes that a connection is the master's again: it was taken back from a lane.
+    pub(super) fn take_back(&mut self, handed: Handed) {
+        if let Some(Some(entry)) = self.entries.get_mut(handed.index as usize) {
+            if entry.number == handed.number {
+                entry.handed = None;
+                entry.child = None;
+                self.pending.push_front(handed);
+            }
+        }
+    }
+
+    /// A connection is over. Its line is free, and one that was parked for it may be admitted.
+    pub(super) fn end(&mut self, index: usize) -> Option<Entry> {
+        let entry = self.entries.get_mut(index)?.take()?;
+        self.board.set_tag(index, Tag { number: entry.number, state: ConnectionState::Free, child: 0 });
+        self.free.push(index as u32);
+        self.admitted = self.admitted.saturating_sub(1);
+        let address = entry.peer.address();
+        if let Some(count) = self.per_address.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+        self.admit_parked(address);
+        Some(entry)
+    }
+
+    fn admit_parked(&mut self, address: Address) {
+        while !self.is_full(address) && self.admitted < self.most {
+            let Some(queue) = self.parked.get_mut(&address) else { return };
+            let next = queue.pop_front();
+            if queue.is_empty() {
+                self.parked.remove(&address);
+            }
+            let Some(handed) = next else { return };
+            self.parked_count -= 1;
+            let handed = self.count_in(handed);
+            self.pending.push_back(handed);
+        }
+    }
+
+    /// Admits what was parked and now fits: the limit in all may have kept it out.
+    pub(super) fn admit_all_parked(&mut self) {
+        if self.parked_count == 0 || self.admitted >= self.most {
+            return;
+        }
+        let addresses: Vec<Address> = self.parked.keys().copied().collect();
+        for address in addresses {
+            self.admit_parked(address);
+        }
+    }
+
+    /// All that are handed off, by line.
+    pub(super) fn handed(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let entries = self.entries.iter().enumerate();
+        entries
+            .filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
+            .filter(|(_, e)| e.handed.is_some())
+    }
+
+    /// Lets go of everything that the master still holds; those clients see their connection close.
+    pub(super) fn drop_held(&mut self) {
+        let parked = std::mem::take(&mut self.parked);
+        for held in parked.into_values().flatten() {
+            // Counted in first, so that `end` can count it out.
+            self.parked_count -= 1;
+            let held = self.count_in(held);
+            self.end(held.index as usize);
+        }
+        while let Some(held) = self.pending.pop_front() {
+            self.end(held.index as usize);
+        }
+    }
+
+    /// Takes out everything that the master still holds, oldest first, for the image after an upgrade.
+    pub(super) fn held(&self) -> Vec<&Handed> {
+        let mut held: Vec<&Handed> = self.pending.iter().chain(self.parked.values().flatten()).collect();
+        held.sort_by_key(|held| held.number);
+        held
+    }
+
+    /// The number that the next connection will have.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Goes on counting where the image before an upgrade stopped.
+    pub(super) fn count_from(&mut self, number: u64) {
+        self.next_number = self.next_number.max(number);
+    }
+
+    /// Enters a connection that a child from before an upgrade serves.
+    pub(super) fn adopt(
+        &mut self,
+        number: u64,
+        peer: Peer,
+        accepted: u64,
+        handed: u64,
+        slot: u32,
+    ) -> Option<usize> {
+        let index = self.take_line()? as usize;
+        self.board.announce(index, number, accepted, &peer);
+        self.board.set_tag(index, Tag { number, state: ConnectionState::Serving, child: slot });
+        self.entries[index] =
+            Some(Entry { number, peer, accepted, handed: Some((handed, 0)), child: Some(slot) });
+        *self.per_address.entry(peer.address()).or_insert(0) += 1;
+        self.admitted += 1;
+        Some(index)
+    }
+
+    /// Writes the gauges that others may want to see.
+    pub(super) fn publish(&self) {
+        self.board.set_count(Count::Pending, self.pending.len() as u64);
+        self.board.set_count(Count::Parked, self.parked_count as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    use super::{Admission, Connections};
+    use crate::serve::peer::Peer;
+    use crate::serve::scoreboard::Board;
+
+    fn connections(most: usize, per_address: Option<usize>) -> Connections {
+        let board = Arc::new(Board::create(4, Connections::lines(most)).unwrap());
+        Connections::new(board, most, per_address)
+    }
+
+    fn fd() -> OwnedFd {
+        forkyard_sys::memfd::holding("test", b"x").unwrap()
+    }
+
+    fn peer(text: &str) -> Peer {
+        Peer::Tcp(text.parse().unwrap())
+    }
+
+    fn admit(connections: &mut Connections, from: &str) -> Option<u32> {
+        match connections.admit(fd(), peer(from), 0) {
+            Admission::Admitted(handed) => Some(handed.index),
+            Admission::Parked => None,
+            Admission::Refused => panic!("refused"),
+        }
+    }
+
+    #[test]
+    fn the_second_of_an_address_waits_until_the_first_has_ended() {
+        let mut all = connections(10, Some(1));
+        let first = admit(&mut all, "10.0.0.1:1").unwrap();
+        assert!(admit(&mut all, "10.0.0.1:2").is_none());
+        assert!(admit(&mut all, "10.0.0.1:3").is_none());
+        assert!(admit(&mut all, "10.0.0.2:1").is_some());
+        assert_eq!((all.admitted(), all.parked()), (2, 2));
+        all.end(first as usize).unwrap();
+        assert_eq!((all.admitted(), all.parked(), all.pending.len()), (2, 1, 1));
+        assert_eq!(all.pending[0].number, 2, "the oldest first");
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_one_in_its_ipv6_form() {
+        let mut all = connections(10, Some(1));
+        admit(&mut all, "10.0.0.1:1").unwrap();
+        assert!(admit(&mut all, "[::ffff:10.0.0.1]:2").is_none());
+    }
+
+    #[test]
+    fn room_ends_at_the_limit_and_comes_back() {
+        let mut all = connections(2, None);
+        let first = admit(&mut all, "10.0.0.1:1").unwrap();
+        admit(&mut all, "10.0.0.1:2").unwrap();
+        assert!(!all.has_room());
+        all.end(first as usize).unwrap();
+        assert!(all.has_room());
+        assert!(all.end(first as usize).is_none(), "nothing ends twice");
+        assert_eq!(all.admitted(), 1);
+    }
+
+    #[test]
+    fn the_limit_in_all_keeps_the_parked_out_until_there_is_room() {
+        let mut all = connections(1, Some(1));
+        let first = admit(&mut all, "10.0.0.1:1").unwrap();
+        assert!(admit(&mut all, "10.0.0.1:2").is_none());
+        all.end(first as usize).unwrap();
+        assert_eq!(all.pending.len(), 1);
+        all.drop_held();
+        assert_eq!((all.admitted(), all.parked(), all.pending.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,339 @@
+//! The master: one thread, one epoll set, all state of a running server.
+//!
+//! This file is the loop: wait, dispatch, settle. `accept.rs` takes connections in and hands them off, `reap.rs` starts
+//! children and sees them end, `stop.rs` stops, `connections.rs` and `children.rs` keep the books.
+
+mod accept;
+mod backoff;
+mod children;
+mod connections;
+mod generation;
+mod limit;
+mod reap;
+mod stop;
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forkyard_sys::epoll::{Epoll, EventFd, Interest, Ready};
+use forkyard_sys::time::monotonic_ns;
+use forkyard_sys::{Errno, limits::Resource};
+
+use self::backoff::Backoff;
+use self::children::Children;
+use self::connections::Connections;
+use self::generation::Generation;
+use self::stop::Phase;
+use super::child::{Settings, Work};
+use super::config::{Config, Mode};
+use super::control::{Command, Control};
+use super::event::Event;
+use super::listener::Listener;
+use super::scoreboard::{Board, Count, Fact, Reader};
+use super::server::{Handler, Server};
+use super::stats::Stats;
+use super::ucspi;
+use crate::error::{Error, Kind, Result};
+
+/// What an epoll report is about; its number is in the lower half of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Control,
+    Bell,
+    Zygote,
+    Listener(usize),
+    Child(u32),
+}
+
+impl Key {
+    fn word(self) -> u64 {
+        match self {
+            Key::Control => 1 << 32,
+            Key::Bell => 2 << 32,
+            Key::Zygote => 3 << 32,
+            Key::Listener(n) => 4 << 32 | n as u64,
+            Key::Child(slot) => 5 << 32 | u64::from(slot),
+        }
+    }
+
+    fn of(word: u64) -> Option<Key> {
+        let low = word & 0xFFFF_FFFF;
+        Some(match word >> 32 {
+            1 => Key::Control,
+            2 => Key::Bell,
+            3 => Key::Zygote,
+            4 => Key::Listener(usize::try_from(low).ok()?),
+            5 => Key::Child(u32::try_from(low).ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// Reports taken from the kernel at once.
+const EVENTS: usize = 128;
+
+struct Master {
+    config: Config,
+    settings: Settings,
+    /// The children share one lane; else each has its own.
+    shared: bool,
+    epoll: Epoll,
+    control: Control,
+    bell: EventFd,
+    board: Arc<Board>,
+    listeners: Vec<Listener>,
+    /// The listeners are in the epoll set.
+    listening: bool,
+    connections: Connections,
+    children: Children,
+    /// The last one is current; earlier ones are leaving.
+    generations: Vec<Generation>,
+    next_generation: u64,
+    /// Workers, or spares, to keep.
+    target: usize,
+    phase: Phase,
+    starts: Backoff,
+    accepts: Backoff,
+    /// Connections that are to be ended, in order: when, line, number.
+    overdue: VecDeque<(u64, usize, u64)>,
+    /// When packets that nobody has claimed are given up: after a child died that might have had one.
+    give_up_at: Option<Instant>,
+    on_event: Box<dyn FnMut(&Event)>,
+}
+
+/// Serves until it is told to stop.
+pub(super) fn run(server: Server, handler: Handler) -> Result<Stats> {
+    let Server { config, listeners, control, on_event, on_ready } = server;
+    check(&config, &handler)?;
+    let work = Work::from(&handler);
+    let mut master = Master::new(config, work, listeners, control, on_event)?;
+    master.begin()?;
+    on_ready();
+    let result = master.serve();
+    let stats = master.finish();
+    result.map(|()| stats)
+}
+
+fn check(config: &Config, handler: &Handler) -> Result<()> {
+    let Handler::Program(args) = handler else { return Ok(()) };
+    if config.mode == Mode::Prefork {
+        let why = "a program is executed in place of its process: use process mode".to_owned();
+        return Err(Error::new("serve with a program", Kind::Invalid(why)));
+    }
+    use std::os::unix::ffi::OsStrExt;
+    let name = args.first().map_or(&b""[..], |name| name.as_bytes());
+    let what = || format!("find program {}", String::from_utf8_lossy(name));
+    ucspi::find(name).map(|_| ()).map_err(|errno| Error::os(what(), errno))
+}
+
+impl Master {
+    fn new(
+        config: Config,
+        work: Work,
+        listeners: Vec<Listener>,
+        control: Control,
+        on_event: Box<dyn FnMut(&Event)>,
+    ) -> Result<Master> {
+        let os = |errno: Errno| Error::os("set up the server", errno);
+        let prefork = config.mode == Mode::Prefork;
+        let multiplexed = prefork && matches!(work, Work::Upper | Work::Echo);
+        let target = config.worker_count();
+        // Room for as many again: old generations leave while new ones are there.
+        let most_children =
+            2 * if prefork { (2 * target).max(64) } else { config.max_connections + (2 * target).max(64) };
+        let most_connections = Connections::lines(config.max_connections);
+        raise_file_limit(config.max_connections + most_children);
+        let board = Arc::new(Board::create(most_children, most_connections).map_err(os)?);
+        board.set_fact(Fact::Pid, u64::from(std::process::id()));
+        board.set_fact(Fact::Mode, u64::from(prefork));
+        board.set_fact(Fact::Started, monotonic_ns());
+        let settings = Settings {
+            work,
+            once: !prefork,
+            idle: config.idle_timeout,
+            total: config.total_timeout,
+            rights: config.rights.clone(),
+        };
+        let connections = Connections::new(board.clone(), config.max_connections, config.max_per_address);
+        Ok(Master {
+            settings,
+            shared: !multiplexed,
+            epoll: Epoll::new().map_err(os)?,
+            control,
+            bell: EventFd::new().map_err(os)?,
+            board,
+            listeners,
+            listening: false,
+            connections,
+            children: Children::new(most_children),
+            generations: Vec::new(),
+            next_generation: 1,
+            target,
+            phase: Phase::Running,
+            starts: Backoff::default(),
+            accepts: Backoff::default(),
+            overdue: VecDeque::new(),
+            give_up_at: None,
+            on_event,
+            config,
+        })
+    }
+
+    /// Makes the first generation and its first children; whatever keeps them from coming up is an error.
+    fn begin(&mut self) -> Result<()> {
+        let os = |errno: Errno| Error::os("watch the server's events", errno);
+        self.epoll.add(self.control.wake(), Key::Control.word(), Interest::IN).map_err(os)?;
+        self.epoll.add(&self.bell, Key::Bell.word(), Interest::IN).map_err(os)?;
+        let names = self.listeners.iter().map(|listener| listener.address.to_string()).collect();
+        self.control.publish(Some(Reader::new(self.board.clone(), names)));
+        self.add_generation()?;
+        self.start_missing(usize::MAX)?;
+        Ok(())
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let mut ready: Vec<Ready> = Vec::with_capacity(EVENTS);
+        loop {
+            self.settle()?;
+            if self.is_over() {
+                return Ok(());
+            }
+            let timeout = self.timeout();
+            self.epoll
+                .wait(&mut ready, timeout)
+                .map_err(|errno| Error::os("wait for the server's events", errno))?;
+            // Ends first: they make room for what is accepted.
+            for event in &ready {
+                match Key::of(event.data.u64()) {
+                    Some(Key::Child(slot)) => self.child_event(slot),
+                    Some(Key::Zygote) => self.zygote_event(),
+                    Some(Key::Bell) => drop(self.bell.take()),
+                    Some(Key::Control) => self.obey(),
+                    Some(Key::Listener(_)) | None => {}
+                }
+            }
+            for event in &ready {
+                if let Some(Key::Listener(index)) = Key::of(event.data.u64()) {
+                    self.accept_from(index, accept::AT_ONCE);
+                }
+            }
+        }
+    }
+
+    /// Brings everything to where it should be after what has happened.
+    fn settle(&mut self) -> Result<()> {
+        self.keep_bell();
+        self.connections.admit_all_parked();
+        self.hand_off_pending();
+        self.end_overdue();
+        self.give_up_unclaimed();
+        self.advance_phase();
+        if self.may_start() {
+            // A few at a time: clients that come meanwhile are not kept waiting for all of them.
+            if let Err(error) = self.start_missing(reap::STARTS_AT_ONCE) {
+                self.back_off(error);
+            }
+            self.hand_off_pending();
+        }
+        self.keep_listening()?;
+        self.connections.publish();
+        Ok(())
+    }
+
+    /// How long nothing has to be done if nothing happens.
+    fn timeout(&self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.has_missing() && self.may_start() && self.starts.pending(now).is_none() {
+            return Some(Duration::ZERO);
+        }
+        let now_ns = monotonic_ns();
+        let overdue = self.overdue.front().map(|(at, ..)| Duration::from_nanos(at.saturating_sub(now_ns)));
+        let instants =
+            [self.starts.pending(now), self.accepts.pending(now), self.give_up_at, self.phase.deadline()];
+        let instants = instants.into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        instants.chain(overdue).min()
+    }
+
+    fn obey(&mut self) {
+        self.control.wake().take();
+        while let Some(command) = self.control.take() {
+            match command {
+                Command::Stop(grace) => self.stop(grace.unwrap_or(self.config.grace)),
+                Command::StopNow => self.stop_now(),
+                Command::Reload => self.reload(),
+                Command::AddWorker => self.set_target(self.target + 1),
+                Command::RemoveWorker => self.set_target(self.target.saturating_sub(1)),
+                Command::Upgrade => {}
+            }
+        }
+    }
+
+    /// A limit of the system was met: says so, and tries again later.
+    fn back_off(&mut self, error: Error) {
+        self.starts.failed(Instant::now());
+        self.board.count(Count::Backoffs, 1);
+        self.report(&Event::BackedOff(error));
+    }
+
+    fn report(&mut self, event: &Event) {
+        (self.on_event)(event);
+    }
+
+    /// The generation that new children belong to.
+    fn current(&mut self) -> Option<&mut Generation> {
+        self.generations.last_mut()
+    }
+
+    fn generation(&mut self, id: u64) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|generation| generation.id == id)
+    }
+
+    /// Puts everything away and tells what was done.
+    fn finish(mut self) -> Stats {
+        self.connections.drop_held();
+        self.end_children();
+        self.connections.publish();
+        let stats = Reader::new(self.board.clone(), Vec::new()).stats();
+        self.control.publish(None);
+        stats
+    }
+}
+
+/// Raises the soft limit of open files towards the hard one, if so many might be needed.
+fn raise_file_limit(needed: usize) {
+    let needed = needed as u64 + 64;
+    if let Ok((Some(soft), hard)) = Resource::NOFILE.get() {
+        if soft < needed {
+            let wanted = hard.map_or(needed, |hard| needed.min(hard));
+            // What cannot be had is met by backing off.
+            let _ = Resource::NOFILE.set(Some(wanted), hard);
+        }
+    }
+}
+
+/// The listeners' part of the loop's contract: watched exactly while connections may be accepted.
+impl Master {
+    fn keep_listening(&mut self) -> Result<()> {
+        let room = self.has_room();
+        let backing_off = self.accepts.pending(Instant::now()).is_some();
+        let wanted = room && !backing_off && self.phase == Phase::Running;
+        if wanted == self.listening {
+            return Ok(());
+        }
+        if !wanted && !room {
+            self.board.count(Count::Deferred, 1);
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let result = if wanted {
+                self.epoll.add(listener, Key::Listener(index).word(), Interest::IN)
+            } else {
+                self.epoll.remove(listener.as_fd())
+            };
+            result.map_err(|errno| Error::os("watch the listeners", errno))?;
+        }
+        self.listening = wanted;
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! Starting children, and seeing them end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use forkyard_sys::epoll::Interest;
+use forkyard_sys::time::monotonic_ns;
+use forkyard_sys::wait::{Ending, ExitStatus};
+use forkyard_sys::{Errno, socket};
+
+use super::super::config::Mode;
+use super::super::event::Event;
+use super::super::scoreboard::{Cell, ChildState, ConnectionState, Count, Fact, Shared};
+use super::children::Child;
+use super::generation::Generation;
+use super::stop::Phase;
+use super::{Key, Master};
+use crate::error::{Error, Kind, Result};
+use crate::process::runtime;
+
+/// Children started before the loop looks at its events again.
+pub(super) const STARTS_AT_ONCE: usize = 4;
+/// How long a packet may stay unclaimed after a death that may have taken it along.
+const UNCLAIMED: Duration = Duration::from_secs(1);
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+/// From TERM to KILL for a connection that took too long.
+const TERM_TO_KILL_NS: u64 = 2_000_000_000;
+
+impl Master {
+    /// Makes a new generation the current one; the one before retires.
+    pub(super) fn add_generation(&mut self) -> Result<()> {
+        let id = self.next_generation;
+        let new = Generation::new(id, &self.board, &self.bell, &self.settings, self.shared)?;
+        self.next_generation += 1;
+        if let Some(old) = self.generations.last_mut() {
+            old.retire();
+        }
+        for (_, child) in self.children.iter_mut() {
+            child.retire();
+        }
+        self.generations.retain(|generation| generation.living > 0);
+        self.generations.push(new);
+        self.watch_zygote()
+    }
+
+    /// Has the death of the current zygote reported.
+    fn watch_zygote(&mut self) -> Result<()> {
+        let Some(pidfd) = self.generations.last().and_then(Generation::pidfd) else { return Ok(()) };
+        match self.epoll.add(pidfd, Key::Zygote.word(), Interest::IN) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(Error::os("watch the server's zygote", errno)),
+        }
+    }
+
+    /// The current zygote has died: another takes its place. Children notice nothing.
+    pub(super) fn zygote_event(&mut self) {
+        if self.starts.pending(Instant::now()).is_some() || !self.may_start() {
+            return;
+        }
+        let Some(generation) = self.generations.last_mut().filter(|generation| generation.is_open()) else {
+            return;
+        };
+        let revived = generation.revive();
+        match revived.and_then(|()| self.watch_zygote()) {
+            Ok(()) => {
+                self.board.count(Count::Restarted, 1);
+                // A zygote that keeps dying is not made faster and faster.
+                self.starts.failed(Instant::now());
+                let event = Event::ZygoteRevived { generation: self.generations.last().map_or(0, |g| g.id) };
+                self.report(&event);
+            }
+            Err(error) => self.back_off(error),
+        }
+    }
+
+    /// True if children should be there that are not.
+    pub(super) fn has_missing(&self) -> bool {
+        self.missing() > 0
+    }
+
+    fn missing(&self) -> usize {
+        let Some(current) = self.generations.last() else { return 0 };
+        let pending = self.connections.pending.len();
+        let running = self.phase == Phase::Running;
+        match self.config.mode {
+            Mode::Process => {
+                let wanted = if running { self.target + pending } else { pending };
+                wanted.saturating_sub(current.idle())
+            }
+            Mode::Prefork => {
+                let there = match self.shared {
+                    true => current.living.saturating_sub(current.quits),
+                    false => self.children.iter().filter(|(_, child)| child.is_open()).count(),
+                };
+                let wanted = if running { self.target } else { self.target.min(pending) };
+                wanted.saturating_sub(there)
+            }
+        }
+    }
+
+    /// True while children may be started: a stop that waits for the last pending connections still may.
+    pub(super) fn may_start(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Draining(_))
+    }
+
+    /// Starts children that should be there, at most so many.
+    pub(super) fn start_missing(&mut self, most: usize) -> Result<()> {
+        if self.starts.pending(Instant::now()).is_some() {
+            return Ok(());
+        }
+        for _ in 0..self.missing().min(most) {
+            self.start_one()?;
+        }
+        Ok(())
+    }
+
+    fn start_one(&mut self) -> Result<()> {
+        let what = "start a child of the server";
+        let Some(slot) = self.children.reserve(&self.board) else {
+            return Err(Error::new(what, Kind::Invalid("there are too many children already".to_owned())));
+        };
+        let lane = if self.shared { None } else { Some(self.new_lane()?) };
+        let most = self.requests_for_one();
+        let Some(generation) = self.generations.last_mut() else { return Ok(()) };
+        let id = generation.id;
+        self.board.set_child_state(slot as usize, ChildState::Starting);
+        self.board.set_cell(slot as usize, Cell::Started, monotonic_ns());
+        let started =
+            generation.start(slot, most, lane.as_ref().map(|(_, from): &(_, OwnedFd)| from.as_fd()));
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                self.board.clear_child(slot as usize);
+                return Err(error);
+            }
+        };
+        let child = Child::new(started, id, lane, most);
+        self.board.set_cell(slot as usize, Cell::Pid, u64::from(child.pid));
+        let watched = self.epoll.add(child.pidfd(), Key::Child(slot).word(), Interest::IN);
+        self.children.insert(slot, child);
+        self.board.count(Count::Started, 1);
+        // The zygote may have been made anew for this.
+        self.watch_zygote()?;
+        watched.map_err(|errno| Error::os(what, errno))
+    }
+
+    fn new_lane(&self) -> Result<(OwnedFd, OwnedFd)> {
+        socket::pair().map_err(|errno| Error::os("make a worker's lane", errno))
+    }
+
+    /// After how many connections the next worker is to be replaced; 0 for never.
+    fn requests_for_one(&self) -> u64 {
+        let Some(most) = self.config.max_requests.filter(|_| self.config.mode == Mode::Prefork) else {
+            return 0;
+        };
+        // Spread, not secrecy, is what is wanted of this number.
+        let mut x = monotonic_ns() ^ self.board.counted(Count::Started).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x ^= x >> 29;
+        most.saturating_add(x % self.config.max_requests_jitter.saturating_add(1))
+    }
+
+    /// A child's pidfd is readable: it has ended.
+    pub(super) fn child_event(&mut self, slot: u32) {
+        let Some(status) = self.children.get(slot).and_then(Child::try_reap) else { return };
+        let Some(mut child) = self.children.remove(slot) else { return };
+        // The zygote may hold a duplicate, so closing alone would not do. ENOENT: it was never watched.
+        let _ = self.epoll.remove(child.pidfd());
+        if let (Some(outcome), Ok(runtime)) = (child.outcome, runtime::get()) {
+            runtime.board.release(outcome);
+        }
+        let place = slot as usize;
+        let state = self.board.child_state(place);
+        let taken = self.board.cell(place, Cell::Taken);
+        self.board.count_shared(Shared::Requests, self.board.cell(place, Cell::Requests));
+        let number = self.end_claims(slot, &child, &status);
+        self.take_back(&mut child, taken == 0);
+        self.board.clear_child(place);
+        if let Some(generation) = self.generation(child.generation) {
+            generation.living = generation.living.saturating_sub(1);
+            if state == ChildState::Leaving {
+                generation.quits = generation.quits.saturating_sub(1);
+            }
+        }
+        self.note_end(&child, status, number, taken > 0);
+        let current = self.generations.last().map_or(0, |generation| generation.id);
+        self.generations.retain(|generation| generation.living > 0 || generation.id == current);
+    }
+
+    /// Frees what a dead child had claimed; the number of a connection that it took down.
+    fn end_claims(&mut self, slot: u32, child: &Child, status: &ExitStatus) -> Option<u64> {
+        let mine = |master: &Master, index: usize| {
+            let tag = master.board.tag(index);
+            let entry = master.connections.get(index)?;
+            let serving = tag.state == ConnectionState::Serving;
+            (tag.child == slot && tag.number == entry.number).then_some((serving, tag.number))
+        };
+        let last = self.board.cell(slot as usize, Cell::Connection).checked_sub(1);
+        let last = last.and_then(|index| usize::try_from(index).ok());
+        let indices: Vec<usize> = match last.filter(|&index| mine(self, index).is_some()) {
+            // It had one at a time: this one.
+            Some(index) if self.shared => vec![index],
+            _ => self.connections.handed().map(|(index, _)| index).collect(),
+        };
+        let mut lost = None;
+        for index in indices {
+            let Some((serving, number)) = mine(self, index) else { continue };
+            if serving {
+                if child.timed_out {
+                    self.board.count(Count::Timeouts, 1);
+                } else if matches!(status.ending(), Ending::Exited(_)) && self.settings.once {
+                    // A program, or a handler that called exit: its end is the connection's.
+                    self.board.count(Count::ServedBefore, 1);
+                } else {
+                    self.board.count(Count::Lost, 1);
+                    lost = lost.or(Some(number));
+                }
+            }
+            self.connection_over(index);
+        }
+        lost
+    }
+
+    /// Takes back what lies in the lane of a dead child, or in the common lane if the dead one may have been the only
+    /// one that was woken for it.
+    fn take_back(&mut self, child: &mut Child, idle: bool) {
+        let mut back = child.take_back();
+        if child.has_lane() {
+            self.give_up_at = Some(Instant::now() + UNCLAIMED);
+        } else if let Some(generation) = self.generation(child.generation) {
+            let last = generation.living <= 1;
+            if generation.unfinished > 0 && (idle || last) {
+                back = generation.take_back();
+                if generation.unfinished > 0 {
+                    self.give_up_at = Some(Instant::now() + UNCLAIMED);
+                }
+            }
+        }
+        for handed in back.into_iter().rev() {
+            self.connections.take_back(handed);
+        }
+    }
+
+    /// Counts an end, and says so if it was not meant.
+    fn note_end(&mut self, child: &Child, status: ExitStatus, connection: Option<u64>, had_claimed: bool) {
+        if had_claimed {
+            self.starts.succeeded();
+        }
+        self.starts_may_go_on();
+        let unexpected = match status.ending() {
+            Ending::Signaled { signal, .. } => {
+                self.board.count_signal(usize::try_from(signal).unwrap_or(0), 1);
+                true
+            }
+            Ending::Exited(0) => false,
+            Ending::Exited(_) => {
+                self.board.count(Count::Failed, 1);
+                !self.settings.once || !had_claimed
+            }
+            Ending::Unknown => false,
+        };
+        if !unexpected || child.timed_out || !self.may_start() {
+            return;
+        }
+        if self.config.mode == Mode::Prefork {
+            self.board.count(Count::Restarted, 1);
+        }
+        if !had_claimed {
+            self.starts.failed(Instant::now());
+        }
+        let pid = child.pid;
+        self.report(&Event::ChildDied { pid, status, connection });
+    }
+
+    /// A process has gone: what a limit on processes kept from starting may start now.
+    fn starts_may_go_on(&mut self) {
+        self.accepts.hurry();
+    }
+
+    /// Ends the processes of connections that take too long: TERM, then KILL.
+    pub(super) fn end_overdue(&mut self) {
+        let now = monotonic_ns();
+        while let Some((at, index, number)) = self.overdue.front().copied().filter(|(at, ..)| *at <= now) {
+            self.overdue.pop_front();
+            let tag = self.board.tag(index);
+            let same = self.connections.get(index).is_some_and(|entry| entry.number == number);
+            if !same || tag.number != number || tag.state != ConnectionState::Serving {
+                continue;
+            }
+            let Some(child) = self.children.get_mut(tag.child) else { continue };
+            child.signal(if child.timed_out { SIGKILL } else { SIGTERM });
+            if !child.timed_out {
+                child.timed_out = true;
+                let again = (at.max(now) + TERM_TO_KILL_NS, index, number);
+                let place = self.overdue.partition_point(|(other, ..)| *other <= again.0);
+                self.overdue.insert(place, again);
+            }
+        }
+    }
+
+    /// Each worker's count of connections in service, from what it says itself.
+    pub(super) fn note_finished_of_workers(&mut self) {
+        for (slot, child) in self.children.iter_mut().filter(|(_, child)| child.is_open()) {
+            let finished = self.board.cell(slot as usize, Cell::Finished);
+            child.unfinished = usize::try_from(child.handed.saturating_sub(finished)).unwrap_or(0);
+        }
+    }
+
+    /// Fresh children from a fresh zygote; the old ones finish what they serve.
+    pub(super) fn reload(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        match self.add_generation() {
+            Ok(()) => {
+                let generation = self.board.fact(Fact::Generation) + 1;
+                self.board.set_fact(Fact::Generation, generation);
+                self.report(&Event::Reloaded { generation });
+            }
+            Err(error) => self.back_off(error),
+        }
+    }
+
+    /// Keeps another number of workers, or spares, from now on.
+    pub(super) fn set_target(&mut self, target: usize) {
+        let target = target.clamp(1, super::super::config::MOST);
+        if target == self.target || self.phase != Phase::Running {
+            return;
+        }
+        self.target = target;
+        self.report(&Event::Workers(target));
+        while self.surplus() > 0 {
+            if self.shared {
+                match self.current() {
+                    Some(current) => current.send_quit(),
+                    None => return,
+                }
+            } else {
+                self.note_finished_of_workers();
+                let open = self.children.iter_mut().filter(|(_, child)| child.is_open());
+                match open.min_by_key(|(_, child)| child.unfinished) {
+                    Some((_, child)) => child.retire(),
+                    None => return,
+                }
+            }
+        }
+    }
+
+    fn surplus(&self) -> usize {
+        let there = match (self.config.mode, self.shared, self.generations.last()) {
+            (_, _, None) => 0,
+            (Mode::Process, _, Some(current)) => current.idle(),
+            (Mode::Prefork, true, Some(current)) => current.living.saturating_sub(current.quits),
+            (Mode::Prefork, false, _) => self.children.iter().filter(|(_, child)| child.is_open()).count(),
+        };
+        there.saturating_sub(self.target)
+    }
+}

@@ -1,0 +1,4 @@
+//! The server, with real processes, sockets and signals. A file per question.
+
+mod basics;
+mod support;
