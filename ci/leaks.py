@@ -98,6 +98,7 @@ def main():
         sys.exit("leaks: failed to become subreaper")
     shm_before = shm_entries()
     scratch = tempfile.mkdtemp(prefix="fy-test-")
+    os.chmod(scratch, 0o1777)  # as /tmp: tests run programs from it as other users
     code = run(arguments.command, {**os.environ, "TMPDIR": scratch})
 
     found = []

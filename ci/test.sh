@@ -36,13 +36,14 @@ tests() {
 
 # The integration tests that start processes: they are run again with each fallback forced.
 process_tests() {
-    local file name
-    for file in crates/forkyard/tests/*.rs crates/forkyard-cli/tests/*.rs; do
-        [ -e "$file" ] || continue
-        name=$(basename "$file" .rs)
-        case $name in
-        layering | platform | examples | ui | *browser*) ;;
-        *) echo "--test=$name" ;;
+    local path name
+    for path in crates/*/tests/*.rs crates/*/tests/*/main.rs; do
+        [ -e "$path" ] || continue
+        name=${path#*/tests/}
+        name=${name%/main.rs}
+        case ${name%.rs} in
+        layering | platform | examples | ui | flags | *browser*) ;;
+        *) echo "--test=${name%.rs}" ;;
         esac
     done
 }
