@@ -4,9 +4,9 @@
 //! sleeps in a read and holds no lock, so that fork may copy the process: fork waits (up to a second) for the
 //! closures of one signal to return, and holds the registry while it copies.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use forkyard_sys::Errno;
@@ -22,18 +22,22 @@ const NAME: &str = "forkyard-sig";
 /// How long fork waits for closures that are running.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The dispatcher's thread. A forked child inherits the note, not the thread.
+/// The process that has a dispatcher. A forked child inherits the note, not the thread.
 pub(super) struct Dispatcher {
     pid: u32,
-    thread: ThreadId,
+}
+
+thread_local! {
+    /// True in the dispatcher. (Neither lazy nor dropped, so readable to a thread's very end.)
+    static IS_DISPATCHER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True if the calling thread is the dispatcher, so this is inside a closure.
+pub(super) fn on_dispatcher() -> bool {
+    IS_DISPATCHER.get()
 }
 
 impl State {
-    /// True if the calling thread is the dispatcher, so this is inside a closure.
-    pub(super) fn on_dispatcher(&self) -> bool {
-        self.dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.thread == thread::current().id())
-    }
-
     fn has_dispatcher(&self) -> bool {
         self.dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.pid == std::process::id())
     }
@@ -48,16 +52,17 @@ impl State {
         let before = set::block(SignalSet::FULL);
         let spawned = thread::Builder::new().name(NAME.to_owned()).spawn(dispatch);
         set::set_mask(before);
-        let spawned = spawned.map_err(|error| {
+        spawned.map_err(|error| {
             Error::os("start thread for signals", Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
         })?;
-        self.dispatcher = Some(Dispatcher { pid: std::process::id(), thread: spawned.thread().id() });
+        self.dispatcher = Some(Dispatcher { pid: std::process::id() });
         self.running = false;
         Ok(())
     }
 }
 
 fn dispatch() {
+    IS_DISPATCHER.set(true);
     let mut records = [Record::NONE; 64];
     loop {
         for info in relay::take_overflow() {
@@ -121,7 +126,7 @@ pub(super) fn watch_forks() -> forkyard_sys::Result<()> {
 extern "C" fn before_fork() {
     let mut state = lock();
     let deadline = Instant::now() + FORK_PATIENCE;
-    while state.running && !state.on_dispatcher() && state.has_dispatcher() {
+    while state.running && !on_dispatcher() && state.has_dispatcher() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::SignalInfo;
+use super::dispatch::on_dispatcher;
 use super::registry::{CHANGED, State, lock};
 use crate::error::Kind;
 use crate::time::Deadline;
@@ -91,7 +92,7 @@ pub fn try_pause() -> Result<Option<SignalInfo>> {
 
 fn until(deadline: Deadline) -> Result<Option<SignalInfo>> {
     let mut state = lock();
-    if state.on_dispatcher() {
+    if on_dispatcher() {
         return Err(Error::new(WHAT, Kind::JoinSelf));
     }
     if state.has_closures() {

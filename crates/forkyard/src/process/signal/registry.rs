@@ -119,7 +119,7 @@ impl Drop for Registration {
                 let _ = relay::uninstall(closure.signal);
             }
         }
-        let inside = state.on_dispatcher();
+        let inside = dispatch::on_dispatcher();
         drop(state);
         if !inside {
             drop(closure.call.lock().unwrap_or_else(PoisonError::into_inner).take());
