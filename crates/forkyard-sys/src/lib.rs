@@ -29,6 +29,7 @@ pub mod prctl;
 pub mod random;
 pub mod signal;
 pub mod socket;
+pub mod thread;
 pub mod time;
 pub mod wait;
 

@@ -11,7 +11,7 @@ mod time;
 pub mod process;
 pub mod serve;
 
-pub use process::signal;
+pub use process::{signal, thread};
 
 pub use error::{Error, Panic, Result};
 pub use forkyard_macros::{handler, task};

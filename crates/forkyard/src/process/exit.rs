@@ -5,7 +5,7 @@ use std::sync::{Mutex, Once};
 
 use forkyard_sys::clone;
 
-use super::{child, runtime};
+use super::{child, runtime, thread};
 use crate::sync_std::lock;
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -23,7 +23,8 @@ pub fn at_exit(hook: impl FnOnce() + Send + 'static) {
     lock(&HOOKS).push(Box::new(hook));
 }
 
-/// Ends this process: exit hooks run, output is flushed, daemonic children are ended and the others joined.
+/// Ends this process: threads that are not daemonic are joined, exit hooks run, output is flushed, daemonic children
+/// are ended and the others joined.
 pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
@@ -51,6 +52,7 @@ pub(crate) fn forget_inherited() {
 
 extern "C" fn run() {
     child::note_exit();
+    drop(catch_unwind(thread::join_all));
     while let Some(hook) = { lock(&HOOKS).pop() } {
         // The panic hook has reported it; nothing may unwind into the C library.
         drop(catch_unwind(AssertUnwindSafe(hook)));

@@ -22,7 +22,7 @@ use super::context::{self, Parent};
 use super::handle::Child;
 use super::runtime::Runtime;
 use super::task::{self, Call};
-use super::{exit, fd, limit, panic};
+use super::{exit, fd, limit, panic, signal};
 use crate::error::{Error, Kind, Result};
 use crate::sync_std::lock;
 
@@ -67,7 +67,7 @@ where
 }
 
 fn refuse_other_threads(runtime: &Runtime, attributes: &Attributes) -> Result<()> {
-    let ours = 1 + runtime.keeper.threads();
+    let ours = 1 + runtime.keeper.threads() + signal::own_threads();
     let others = thread_count().saturating_sub(ours);
     if others == 0 {
         return Ok(());
@@ -151,6 +151,8 @@ fn become_child(
     let parent_pid = runtime.owner();
     let parent = Parent::new(parent_pid, parent_name, requester);
     child::begin(post, attributes, parent, || lifeline.is_some_and(tie));
+    // Handlers are inherited; without an fd or a thread for them they wait for the next use of the module.
+    let _ = signal::resume_after_fork();
     child::conclude(task)
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod runtime;
 pub mod signal;
 pub(crate) mod task;
 pub(crate) mod template;
+pub mod thread;
 mod waiting;
 mod zygote;
 

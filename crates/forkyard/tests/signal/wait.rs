@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use forkyard::signal::{self, Origin, Signal, SignalSet, TimerKind};
 
-use crate::alone::{alone, alone_blocking, me, realtime};
+use crate::alone::{alone_blocking, me, realtime};
 
 #[test]
 fn guards_restore_the_mask() {
