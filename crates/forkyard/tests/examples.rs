@@ -2,7 +2,8 @@
 //!
 //! The examples are built by `cargo test` together with this file; run alone, this test builds them first.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, mpsc};
@@ -141,9 +142,35 @@ fn a_daemon_ends_when_its_parent_is_killed() {
 }
 
 #[test]
+fn the_tcp_server_answers_and_stops_when_asked() {
+    let mut server = start("07_tcp_server", &["127.0.0.1:0"]);
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ").expect("the address").to_owned();
+
+    let mut client = TcpStream::connect(&address).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(b"hello\nworld\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "HELLO\nWORLD\n");
+
+    let asked = Command::new("kill").arg(server.id().to_string()).status().unwrap();
+    assert!(asked.success());
+    let rest = in_background(stdout).recv_timeout(DEADLINE).expect("it stops in time");
+    assert_in_order(&rest, &["connections served: 1"]);
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
 fn other_programs() {
     let output = output_of("08_other_programs");
-    assert_in_order(&output, &["system: exit code 3", "popen: spring", "popen: winter", "popen2: ANY AMOUNT"]);
+    assert_in_order(
+        &output,
+        &["system: exit code 3", "popen: spring", "popen: winter", "popen2: ANY AMOUNT"],
+    );
     assert_in_order(&output, &["program: it's $5 & more", "pipeline: 1 fig", "pipeline: 3 pear"]);
     assert_in_order(&output, &["sleeper: timed out: true", "sleeper: signal 15", "error: start program"]);
 }
