@@ -4,7 +4,7 @@
 //! The raw calls are fcntl(2) with numbers.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::{Pid, Signal};
@@ -54,17 +54,14 @@ pub fn parent() -> Option<Pid> {
 /// # Errors
 /// As prctl(2).
 pub fn set_name(name: &str) -> Result<()> {
-    let mut bytes: Vec<u8> = name.bytes().take_while(|&byte| byte != 0).collect();
-    let mut end = bytes.len().min(15);
+    let mut end = name.len().min(15);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    bytes.truncate(end);
-    let name = CString::new(bytes).unwrap_or_default();
-    set_thread_name(&name)
-}
-
-fn set_thread_name(name: &CStr) -> Result<()> {
+    let mut bytes = [0; 16];
+    bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
+    // There is a NUL at the end of the array, if not before.
+    let name = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
     rustix::thread::set_name(name)
 }
 

@@ -200,7 +200,7 @@ where
 
 /// Starts a copy of this process that calls the closure.
 ///
-/// ```
+/// ```standalone_crate
 /// let answer = 6;
 /// let process = forkyard::process::fork(|| answer * 7)?;
 /// assert_eq!(process.join()?, 42);

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct Child {
     /// Our end of a forked child's lifeline: it is killed when this is closed everywhere.
     lifeline: Mutex<Option<OwnedFd>>,
     fate: Mutex<Fate>,
+    /// Whether the keeper may be told of its end.
+    pub(crate) watched: AtomicBool,
 }
 
 #[derive(Default)]
@@ -56,7 +59,7 @@ impl Child {
         lifeline: Option<OwnedFd>,
     ) -> Child {
         let (lifeline, fate) = (Mutex::new(lifeline), Mutex::default());
-        Child { id, attributes, runtime, pid, pidfd, slot, lifeline, fate }
+        Child { id, attributes, runtime, pid, pidfd, slot, lifeline, fate, watched: AtomicBool::new(false) }
     }
 
     /// Its process id. Once it has been reaped the number may belong to another process: signal through this handle.
@@ -139,7 +142,8 @@ impl Child {
     }
 
     pub(crate) fn wait(&self, deadline: Deadline) -> Result<ExitStatus> {
-        if let Some(status) = self.settle()? {
+        self.check_parent()?;
+        if let Some(status) = lock(&self.fate).status {
             return Ok(status);
         }
         self.runtime.keeper.unwatch(self);
@@ -159,11 +163,16 @@ impl Child {
         settled?.ok_or_else(|| Error::new(format!("wait for {self}"), Kind::TimedOut))
     }
 
+    fn check_parent(&self) -> Result<()> {
+        match runtime::existing() {
+            Some(runtime) if ptr::eq(runtime, self.runtime) => Ok(()),
+            _ => Err(Error::new(format!("wait for {self}"), Kind::NotAChild)),
+        }
+    }
+
     /// Reaps the child if it has ended, and reads what it left. Whoever comes first does it, once.
     pub(crate) fn settle(&self) -> Result<Option<ExitStatus>> {
-        if !runtime::existing().is_some_and(|runtime| ptr::eq(runtime, self.runtime)) {
-            return Err(Error::new(format!("wait for {self}"), Kind::NotAChild));
-        }
+        self.check_parent()?;
         let mut fate = lock(&self.fate);
         if fate.status.is_some() {
             return Ok(fate.status);

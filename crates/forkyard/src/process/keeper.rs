@@ -88,6 +88,7 @@ impl Keeper {
     /// Reaps this child when it ends, unless somebody waits for it then.
     pub(crate) fn watch(&self, child: &Child) {
         let interest = Interest::IN | Interest::ONESHOT;
+        child.watched.store(true, Ordering::Relaxed);
         if self.set.add(child.pidfd(), child.id, interest).is_err() {
             // It is in the set, and its one shot may be used up.
             // ENOENT, ENOMEM: it is then reaped by a join, or at the end.
@@ -97,8 +98,10 @@ impl Keeper {
 
     /// Leaves this child to a waiter.
     pub(crate) fn unwatch(&self, child: &Child) {
-        // ENOENT: another waiter has taken it out.
-        let _ = self.set.remove(child.pidfd());
+        if child.watched.swap(false, Ordering::Relaxed) {
+            // ENOENT: another waiter has taken it out.
+            let _ = self.set.remove(child.pidfd());
+        }
     }
 
     pub(crate) fn watch_parcels(&self, socket: BorrowedFd<'_>) -> Result<()> {

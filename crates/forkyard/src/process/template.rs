@@ -9,7 +9,7 @@ use super::builder::Attributes;
 use super::limit;
 use super::runtime::Runtime;
 use super::task::Call;
-use super::zygote::{Answer, Zygote};
+use super::zygote::{Answer, Surroundings, Zygote};
 use crate::error::{Error, Kind, Result};
 
 /// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
@@ -49,7 +49,14 @@ impl Template {
 
     /// Makes the zygote if there is none that fits.
     pub(crate) fn ensure(&mut self, runtime: &'static Runtime) -> Result<()> {
-        if self.fitting().is_none() {
+        self.ensure_for(runtime, &Surroundings::now())
+    }
+
+    fn ensure_for(&mut self, runtime: &'static Runtime, now: &Surroundings) -> Result<()> {
+        if self.zygote.as_ref().is_some_and(|zygote| zygote.is_foreign(now)) {
+            self.lose();
+        }
+        if self.zygote.is_none() {
             self.zygote = Some(match self.anchor {
                 Anchor::Caller => Zygote::exec(&runtime.outfit()?, self.preload.as_ref(), false)?,
                 Anchor::Keeper => runtime.keeper.run(move || exec_for_keeper(runtime))?,
@@ -60,17 +67,10 @@ impl Template {
 
     /// The same on the keeper's own thread.
     pub(crate) fn ensure_on_keeper(&mut self, runtime: &'static Runtime) -> Result<()> {
-        if self.fitting().is_none() {
+        if self.zygote.is_none() {
             self.zygote = Some(exec_for_keeper(runtime)?);
         }
         Ok(())
-    }
-
-    fn fitting(&mut self) -> Option<&mut Zygote> {
-        if self.zygote.as_ref().is_some_and(Zygote::is_foreign) {
-            self.lose();
-        }
-        self.zygote.as_mut()
     }
 
     /// Starts a child; exactly one, whatever happens to the zygote meanwhile.
@@ -97,10 +97,11 @@ impl Template {
         call: &Call,
         attributes: &Attributes,
     ) -> Result<(Pid, OwnedFd)> {
+        let now = Surroundings::now();
         for _ in 0..ATTEMPTS {
-            self.ensure(runtime)?;
+            self.ensure_for(runtime, &now)?;
             let Some(zygote) = &mut self.zygote else { continue };
-            match zygote.start(slot, call, attributes)? {
+            match zygote.start(&now, slot, call, attributes)? {
                 Answer::Born(pid, pidfd) => return Ok((pid, pidfd)),
                 Answer::Refused(errno) => {
                     return Err(Error::os_hint(

@@ -17,10 +17,16 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use forkyard_sys::{prctl, socket};
 
-/// Marks a zygote: `template:TOKEN` or `once:TOKEN`.
+/// Marks a zygote: `template`, or `once` for one that becomes the first child it is asked for.
 pub(crate) const VARIABLE: &str = "FORKYARD_ZYGOTE";
-/// Tokens of the zygotes above a guarded process, innermost last, separated by colons.
+/// Tokens of the zygotes above a guarded process, innermost last, separated by colons. A zygote starts with dashes in
+/// the place of its own token, in the initial environment block: a guarded copy overwrites them there, which
+/// `/proc/PID/environ` shows and which programs that it executes inherit, all by one write.
 pub(crate) const FAMILY: &str = "FORKYARD_FAMILY";
+/// Bytes of a token, in text.
+pub(crate) const TOKEN: usize = 32;
+/// The value of `LD_BIND_NOW` (ld.so(8)) in a zygote: any text means yes.
+pub(crate) const BIND_NOW: &str = "forkyard";
 /// The descriptor of the request socket.
 pub(crate) const SOCKET: i32 = 3;
 
@@ -44,22 +50,22 @@ extern "C" fn constructor() {
         return;
     }
     // SAFETY: a non-null result of getenv is a string.
-    let text = unsafe { CStr::from_ptr(value) }.to_bytes();
-    let Some((mode, token)) = std::str::from_utf8(text).ok().and_then(|text| text.split_once(':')) else {
-        return;
-    };
-    let (once, token) = (mode == "once", token.to_owned());
-    let marker = Marker { address: value, len: text.len() };
+    let once = unsafe { CStr::from_ptr(value) } == c"once";
+    // SAFETY: as above.
+    let Some(marker) = Marker::find(unsafe { getenv(c"FORKYARD_FAMILY".as_ptr()) }) else { return };
     // SAFETY: one thread.
     unsafe { std::env::remove_var(VARIABLE) };
+    // SAFETY: as above.
+    unsafe { std::env::remove_var("LD_BIND_NOW") };
     // SAFETY: the socket was put there for this process by its parent, and nobody else here knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(SOCKET) };
-    super::inside::main(socket, once, token, marker)
+    super::inside::main(socket, once, marker)
 }
 
-/// The place in this process's initial environment that `/proc/PID/environ` shows, and copies inherit.
+/// The place for this zygote's token in the initial environment block.
 pub(crate) struct Marker {
-    address: *mut c_char,
+    /// Of the variable's value.
+    value: *mut c_char,
     len: usize,
 }
 
@@ -69,25 +75,32 @@ unsafe impl Send for Marker {}
 unsafe impl Sync for Marker {}
 
 impl Marker {
-    /// Overwrites it: this process is meant to outlive its requester.
-    pub(crate) fn erase(&self) {
-        // SAFETY: the bytes of the value, without its NUL, in memory that belongs to this process.
-        unsafe { std::ptr::write_bytes(self.address, b'-', self.len) };
+    fn find(value: *mut c_char) -> Option<Marker> {
+        if value.is_null() {
+            return None;
+        }
+        // SAFETY: a non-null result of getenv is a string.
+        let len = unsafe { CStr::from_ptr(value) }.count_bytes();
+        (len >= TOKEN).then_some(Marker { value, len })
+    }
+
+    /// Writes the token: this process does not outlive its requester, nor does anything that it makes.
+    pub(crate) fn write(&self, token: &str) {
+        let at = self.value.wrapping_add(self.len - TOKEN).cast();
+        // SAFETY: the last bytes of the value, in memory that belongs to this process; the token's length is checked
+        // by the min.
+        unsafe { std::ptr::copy_nonoverlapping(token.as_ptr(), at, token.len().min(TOKEN)) };
+    }
+
+    /// The whole value as it is now.
+    pub(crate) fn line(&self) -> String {
+        // SAFETY: a string that only this thread writes.
+        unsafe { CStr::from_ptr(self.value) }.to_string_lossy().into_owned()
     }
 }
 
-/// Sets or removes a variable of this process.
-pub(crate) fn set_variable(name: &str, value: Option<&str>) {
-    match value {
-        // SAFETY: called by a zygote, or by its copy before the task: one thread.
-        Some(value) => unsafe { std::env::set_var(name, value) },
-        // SAFETY: as above.
-        None => unsafe { std::env::remove_var(name) },
-    }
-}
-
-/// Replaces all variables of this process.
-pub(crate) fn replace_variables(variables: &[(Vec<u8>, Vec<u8>)]) {
+/// Replaces all variables of this process, and says to which family it belongs.
+pub(crate) fn replace_variables(variables: &[(Vec<u8>, Vec<u8>)], family: &str) {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let old: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
@@ -99,4 +112,6 @@ pub(crate) fn replace_variables(variables: &[(Vec<u8>, Vec<u8>)]) {
         // SAFETY: as above.
         unsafe { std::env::set_var(OsStr::from_bytes(name), OsStr::from_bytes(value)) };
     }
+    // SAFETY: as above.
+    unsafe { std::env::set_var(FAMILY, family) };
 }

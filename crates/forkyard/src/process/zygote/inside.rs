@@ -26,20 +26,18 @@ struct World {
     requester: Pid,
     requester_name: String,
     requester_pidfd: OwnedFd,
-    /// The family variable that the requester had itself.
-    family: Option<String>,
-    /// The same with this zygote's token: what guarded children have.
-    guarded_family: String,
+    /// What guarded children write to the marker's place.
+    token: String,
     marker: Marker,
 }
 
 static WORLD: Global<World> = Global::new();
 
 /// The zygote's whole life.
-pub(super) fn main(socket: OwnedFd, once: bool, token: String, marker: Marker) -> ! {
+pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
     // The name is decoration.
     let _ = prctl::set_name("forkyard-zygote");
-    let world = match prepare(&socket, &token, marker) {
+    let world = match prepare(&socket, marker) {
         Ok(world) => world,
         Err(why) => {
             // If the requester is gone there is nobody to tell.
@@ -59,7 +57,7 @@ pub(super) fn main(socket: OwnedFd, once: bool, token: String, marker: Marker) -
         fault => eprintln!("forkyard: zygote: {fault:?}"),
     }
     if !once && requester_died(world) {
-        sweep(&token);
+        sweep(&world.token);
     }
     clone::exit_now(0)
 }
@@ -71,7 +69,7 @@ fn requester_died(world: &World) -> bool {
     pidfd::wait_readable(world.requester_pidfd.as_fd(), Some(soon)).unwrap_or(true)
 }
 
-fn prepare(socket: &OwnedFd, token: &str, marker: Marker) -> Result<&'static World, String> {
+fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
     let packet = message::receive(socket, false).map_err(|fault| format!("no greeting: {fault:?}"))?;
     let hello: Hello<'_> = packet.decode().map_err(|fault| format!("greeting: {fault:?}"))?;
     let image = task::image_hash();
@@ -80,9 +78,10 @@ fn prepare(socket: &OwnedFd, token: &str, marker: Marker) -> Result<&'static Wor
     }
     let requester =
         i32::try_from(hello.requester).ok().and_then(Pid::from_raw).ok_or("requester without a pid")?;
-    if hello.token != token {
-        return Err("greeting for another zygote".to_owned());
+    if hello.token.len() != entry::TOKEN {
+        return Err("greeting without a token".to_owned());
     }
+    let token = hello.token.to_owned();
     let (name, preload) =
         (hello.name.to_owned(), hello.preload.map(|(name, args)| (name.to_owned(), args.to_owned())));
     let mut fds = packet.fds.into_iter();
@@ -92,27 +91,29 @@ fn prepare(socket: &OwnedFd, token: &str, marker: Marker) -> Result<&'static Wor
     let mut table = Table::attach(board, true).map_err(|errno| format!("map the outcome board: {errno}"))?;
     table.close_fd();
 
-    let family = std::env::var(entry::FAMILY).ok();
-    let guarded_family =
-        family.as_ref().map_or_else(|| token.to_owned(), |family| format!("{family}:{token}"));
-    entry::set_variable(entry::FAMILY, Some(&guarded_family));
     // As Rust's own main does, which does not run here: a broken pipe is an error and not a death.
     forkyard_sys::mask::ignore_sigpipe();
     exit::arm();
     panic::install();
+    warm_up();
     if let Some((name, args)) = preload {
         run_preload(&name, &args, fds.collect())?;
     }
-    Ok(WORLD.set(World {
-        table,
-        parcels,
-        requester,
-        requester_name: name,
-        requester_pidfd,
-        family,
-        guarded_family,
-        marker,
-    }))
+    Ok(WORLD.set(World { table, parcels, requester, requester_name: name, requester_pidfd, token, marker }))
+}
+
+/// Does once what every child would do first: each page that is touched here for the first time is one that no child
+/// has to fault in.
+fn warm_up() {
+    fd::incoming(Vec::new(), || fd::outgoing(|| ()));
+    let _ = panic::catch(|| ());
+    // Nothing is written by this; the handle is made, as the end of every process makes it.
+    drop(std::io::stdout().lock());
+    drop(std::thread::current());
+    // Freed chunks wait in the allocator's cache of this thread, where a child finds them without touching more.
+    for size in [24, 40, 56, 72, 88, 104, 120, 136, 200, 264] {
+        drop([(); 4].map(|()| Vec::<u8>::with_capacity(size)));
+    }
 }
 
 fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String> {
@@ -195,13 +196,11 @@ fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, fds: Ve
     let post = Post { slot, index: request.slot, parcels: world.parcels.as_fd() };
     let parent = Parent::new(world.requester, &world.requester_name, world.requester_pidfd.as_fd());
     child::begin(post, request.attributes, parent, || child::die_with(world.requester));
-    if let Some(variables) = &request.environment {
-        entry::replace_variables(variables);
-        entry::set_variable(entry::FAMILY, Some(&world.guarded_family));
+    if guarded {
+        world.marker.write(&world.token);
     }
-    if !guarded {
-        world.marker.erase();
-        entry::set_variable(entry::FAMILY, world.family.as_deref());
+    if let Some(variables) = &request.environment {
+        entry::replace_variables(variables, &world.marker.line());
     }
     if let Err(error) = child::surround(request.directory, request.mask) {
         child::fail(&error);

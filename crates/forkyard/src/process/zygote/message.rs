@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::builder::Attributes;
 
-/// Longest message that travels in the packet itself.
-const INLINE: usize = 32 * 1024;
+/// Longest message that travels in the packet itself: a page, because what a zygote touches for a request it has to
+/// copy again after every clone.
+const INLINE: usize = 4096;
 /// Longest message at all: what one process may ask another to allocate.
 const LIMIT: u64 = 1 << 40;
 const HERE: u8 = 0;
@@ -29,7 +30,7 @@ pub(crate) struct Hello<'a> {
     pub(crate) requester: u32,
     /// The requester's name for itself.
     pub(crate) name: &'a str,
-    /// What all guarded descendants carry in their environment.
+    /// What all guarded descendants carry in their environment: [`TOKEN`](super::entry::TOKEN) bytes.
     pub(crate) token: &'a str,
     /// A task to run in the zygote itself before it serves.
     pub(crate) preload: Option<(&'a str, &'a [u8])>,
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn short_and_long_messages_arrive_whole() {
-        for len in [0, 1, 1000, 32 * 1024, 40 * 1024, 5_000_000] {
+        for len in [0, 1, 1000, 4096, 40 * 1024, 5_000_000] {
             let args = vec![7; len];
             match round_trip(&args).decode().unwrap() {
                 Ask::Start(request) => assert_eq!(request.args, args),

@@ -66,7 +66,7 @@ impl Zygote {
         let (socket, theirs) =
             socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
         let mut plan = Plan::new(c"/proc/self/exe".to_owned(), arguments());
-        plan.environment(environment(&token, once)).place(theirs.as_fd(), entry::SOCKET);
+        plan.environment(environment(once)).place(theirs.as_fd(), entry::SOCKET);
         plan.signal_mask(exec::Mask::Set(u64::MAX));
         let spawned = exec::spawn(&plan)
             .map_err(|failure| Error::os_hint(what, failure.errno, format!("at step {}", failure.step)))?;
@@ -111,12 +111,15 @@ impl Zygote {
     }
 
     /// Asks for one child.
-    pub(crate) fn start(&mut self, slot: u32, call: &Call, attributes: &Attributes) -> Result<Answer> {
+    pub(crate) fn start(
+        &mut self,
+        now: &Surroundings,
+        slot: u32,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<Answer> {
         self.fill_reserve()?;
-        let now = Surroundings::now();
-        let changed = &now != &self.surroundings;
-        let directory =
-            now.directory.as_deref().filter(|_| changed && now.directory != self.surroundings.directory);
+        let directory = now.directory.as_deref().filter(|_| now.directory != self.surroundings.directory);
         let ask = Ask::Start(Request {
             slot,
             attributes: attributes.clone(),
@@ -214,8 +217,8 @@ impl Zygote {
     }
 
     /// True if a change of this process's rights made the zygote unfit for it.
-    pub(crate) fn is_foreign(&self) -> bool {
-        self.surroundings.rights != forkyard_sys::pidfd::own_rights()
+    pub(crate) fn is_foreign(&self, now: &Surroundings) -> bool {
+        self.surroundings.rights != now.rights
     }
 
     /// Kills it and takes its status: afterwards it makes no more children. Its children live on.
@@ -244,14 +247,14 @@ fn fault_error(fault: &Fault) -> Error {
 
 /// What of this process a child shall find as it is, and a zygote has as it was.
 #[derive(PartialEq, Eq)]
-struct Surroundings {
+pub(crate) struct Surroundings {
     directory: Option<PathBuf>,
     environment: u64,
     rights: [u32; 4],
 }
 
 impl Surroundings {
-    fn now() -> Surroundings {
+    pub(crate) fn now() -> Surroundings {
         let mut hasher = DefaultHasher::new();
         for variable in std::env::vars_os() {
             variable.hash(&mut hasher);
@@ -273,11 +276,24 @@ fn arguments() -> Vec<CString> {
     std::env::args_os().filter_map(|argument| CString::new(argument.into_vec()).ok()).collect()
 }
 
-fn environment(token: &str, once: bool) -> Vec<CString> {
+/// This process's variables with the zygote's two. Every symbol is resolved at its start (ld.so(8), `LD_BIND_NOW`),
+/// because what a child resolves it resolves for itself alone.
+fn environment(once: bool) -> Vec<CString> {
     let mode = if once { "once" } else { "template" };
-    let marker = format!("{}={mode}:{token}", entry::VARIABLE);
-    let others = variables().into_iter().map(|(name, value)| [name, value].join(&b'='));
-    std::iter::once(marker.into_bytes()).chain(others).filter_map(|line| CString::new(line).ok()).collect()
+    let mut lines = vec![format!("{}={mode}", entry::VARIABLE).into_bytes()];
+    let mut family = b"FORKYARD_FAMILY=".to_vec();
+    for (name, value) in variables() {
+        if name == entry::FAMILY.as_bytes() {
+            family.extend(value);
+            family.push(b':');
+        } else if name != b"LD_BIND_NOW" {
+            lines.push([name, value].join(&b'='));
+        }
+    }
+    family.extend([b'-'; entry::TOKEN]);
+    lines.push([b"LD_BIND_NOW=", entry::BIND_NOW.as_bytes()].concat());
+    lines.push(family);
+    lines.into_iter().filter_map(|line| CString::new(line).ok()).collect()
 }
 
 /// 128 random bits in hexadecimal.

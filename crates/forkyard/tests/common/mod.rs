@@ -1,0 +1,90 @@
+//! What the tests of processes share: a process of one's own for each test, deadlines, and leak checks.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use forkyard::process::{Builder, Start};
+
+/// How long a test may take before it counts as hung.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs the test's body in a fresh process, which has one thread and no children, with a deadline; afterwards nothing
+/// that the body started may be left.
+pub fn isolated(body: forkyard::Task<fn()>) {
+    let child = Builder::new().name("isolated").start(Start::Spawn).spawn(body, ()).unwrap();
+    match child.join_timeout(DEADLINE) {
+        Ok(()) => {}
+        Err(error) if error.is_timeout() => {
+            let stacks = stacks(child.pid().as_raw_nonzero().get());
+            child.kill().unwrap();
+            panic!("{} hung for {DEADLINE:?}; its threads wait in {stacks}", body.name());
+        }
+        Err(error) => panic!("{}: {error:?}", body.name()),
+    }
+}
+
+fn stacks(pid: i32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let waits = tasks.map(|task| std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default());
+    waits.collect::<Vec<_>>().join("; ")
+}
+
+/// Waits until the condition holds, and fails with `what` if it does not within the deadline.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Numbers of all children of this process, zombies included, whoever made them.
+pub fn children_of(pid: i32) -> BTreeSet<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The one-letter state of a process, `None` if there is none: R, S, D, T, Z, …
+pub fn state_of(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim().chars().next()
+}
+
+/// True if there is no such process, or only what remains of one.
+pub fn is_gone(pid: i32) -> bool {
+    matches!(state_of(pid), None | Some('Z' | 'X'))
+}
+
+/// Open descriptors of this process.
+pub fn open_fds() -> BTreeSet<i32> {
+    let list = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers =
+        list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect::<Vec<i32>>();
+    // The descriptor of the listing itself is closed by now.
+    numbers.into_iter().filter(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok()).collect()
+}
+
+/// This process's own number.
+pub fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap()
+}
+
+/// The zygote among this process's children.
+pub fn zygote() -> Option<i32> {
+    children_of(own_pid()).into_iter().find(|pid| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| comm.trim() == "forkyard-zygote")
+    })
+}
+
+/// Sends a signal by number; the process must be a child of this one and unreaped.
+pub fn kill(pid: i32, signal: i32) {
+    let pid = forkyard::process::Pid::from_raw(pid).unwrap();
+    let pidfd = forkyard_sys::pidfd::open(pid).unwrap();
+    use std::os::fd::AsFd;
+    forkyard_sys::pidfd::send_signal(pidfd.as_fd(), signal).unwrap();
+}
