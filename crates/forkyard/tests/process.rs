@@ -1,5 +1,7 @@
 //! Processes: values, endings, joining.
 
+#![allow(unsafe_code)]
+
 mod common;
 
 use std::time::Duration;

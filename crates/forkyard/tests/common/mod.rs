@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use forkyard::process::{Builder, Start};
 
 /// How long a test may take before it counts as hung.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs the test's body in a fresh process, which has one thread and no children, with a deadline; afterwards nothing
 /// that the body started may be left.
-pub fn isolated(body: forkyard::Task<fn()>) {
+pub(crate) fn isolated(body: forkyard::Task<fn()>) {
     let child = Builder::new().name("isolated").start(Start::Spawn).spawn(body, ()).unwrap();
     match child.join_timeout(DEADLINE) {
         Ok(()) => {}
@@ -31,7 +31,7 @@ fn stacks(pid: i32) -> String {
 }
 
 /// Waits until the condition holds, and fails with `what` if it does not within the deadline.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "never happened: {what}");
@@ -40,7 +40,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Numbers of all children of this process, zombies included, whoever made them.
-pub fn children_of(pid: i32) -> BTreeSet<i32> {
+pub(crate) fn children_of(pid: i32) -> BTreeSet<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
     lists
@@ -49,18 +49,18 @@ pub fn children_of(pid: i32) -> BTreeSet<i32> {
 }
 
 /// The one-letter state of a process, `None` if there is none: R, S, D, T, Z, …
-pub fn state_of(pid: i32) -> Option<char> {
+pub(crate) fn state_of(pid: i32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.trim().chars().next()
 }
 
 /// True if there is no such process, or only what remains of one.
-pub fn is_gone(pid: i32) -> bool {
+pub(crate) fn is_gone(pid: i32) -> bool {
     matches!(state_of(pid), None | Some('Z' | 'X'))
 }
 
 /// Open descriptors of this process.
-pub fn open_fds() -> BTreeSet<i32> {
+pub(crate) fn open_fds() -> BTreeSet<i32> {
     let list = std::fs::read_dir("/proc/self/fd").unwrap();
     let numbers =
         list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect::<Vec<i32>>();
@@ -69,12 +69,12 @@ pub fn open_fds() -> BTreeSet<i32> {
 }
 
 /// This process's own number.
-pub fn own_pid() -> i32 {
+pub(crate) fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap()
 }
 
 /// The zygote among this process's children.
-pub fn zygote() -> Option<i32> {
+pub(crate) fn zygote() -> Option<i32> {
     children_of(own_pid()).into_iter().find(|pid| {
         std::fs::read_to_string(format!("/proc/{pid}/comm"))
             .is_ok_and(|comm| comm.trim() == "forkyard-zygote")
@@ -82,7 +82,7 @@ pub fn zygote() -> Option<i32> {
 }
 
 /// Sends a signal by number; the process must be a child of this one and unreaped.
-pub fn kill(pid: i32, signal: i32) {
+pub(crate) fn kill(pid: i32, signal: i32) {
     let pid = forkyard::process::Pid::from_raw(pid).unwrap();
     let pidfd = forkyard_sys::pidfd::open(pid).unwrap();
     use std::os::fd::AsFd;
