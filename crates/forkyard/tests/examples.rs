@@ -175,6 +175,19 @@ fn other_programs() {
     assert_in_order(&output, &["sleeper: timed out: true", "sleeper: signal 15", "error: start program"]);
 }
 
+#[test]
+fn threads_with_the_words_of_processes() {
+    let output = output_of("09_threads");
+    assert_in_order(
+        &output,
+        &["mill-1 ground 250 g of ground arabica", "mill-2 ground 500 g of ground robusta"],
+    );
+    assert_in_order(
+        &output,
+        &["6 cups", "clumsy: dropped 4 cups", "main ends", "the last one turns off the light"],
+    );
+}
+
 fn daemon_pid(output: &str) -> u32 {
     output.split("daemon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
 }

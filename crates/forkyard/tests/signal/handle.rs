@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use forkyard::process::{Builder, Start};
 use forkyard::signal::{self, ChildEvent, Disposition, Origin, Signal, SignalInfo, SignalSet};
 use forkyard_sys::wait::Ending;
 
@@ -391,5 +392,27 @@ fn with_sigchld_ignored_the_kernel_reaps_and_keeps_no_status() {
         signal::set_default(Signal::CHLD).unwrap();
         let mut child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(3));
+    });
+}
+
+#[forkyard::task]
+fn seven() -> u8 {
+    7
+}
+
+#[test]
+fn with_sigchld_ignored_results_arrive_all_the_same() {
+    alone("handle::with_sigchld_ignored_results_arrive_all_the_same", || {
+        signal::ignore(Signal::CHLD).unwrap();
+        // SAFETY: the child only returns a number.
+        let forked = unsafe { Builder::new().fork_with_threads(|| 7).unwrap() };
+        let started =
+            [Start::Zygote, Start::Spawn].map(|start| Builder::new().start(start).spawn(seven, ()).unwrap());
+        for child in started.into_iter().chain([forked]) {
+            assert_eq!(child.join().unwrap(), 7);
+            // The kernel has reaped it; a newer one tells its status all the same, without the usage.
+            let status = child.exit_status().unwrap();
+            assert!(matches!(status.ending(), Ending::Exited(0) | Ending::Unknown), "{status}");
+        }
     });
 }

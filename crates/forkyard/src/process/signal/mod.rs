@@ -27,9 +27,11 @@
 //! # Facts to know
 //! - **`SIGPIPE`.** Rust programs ignore it from their start, so a write to a pipe that nobody reads is an
 //!   `EPIPE` error and not a death. [`ignore`]`(Signal::PIPE)` says so where the program is not Rust's.
-//! - **`SIGCHLD` ignored** ([`ignore`]`(Signal::CHLD)`): the kernel then reaps every child by itself and keeps no
-//!   exit status. Waiting still waits until the child has ended, and then finds none: `ECHILD` from wait(2), an
-//!   unknown status here. Its default action, which is to do nothing, does not have this effect.
+//! - **`SIGCHLD` ignored** ([`ignore`]`(Signal::CHLD)`): the kernel then reaps every child by itself. A wait still
+//!   waits until the child has ended, but finds no status: `ECHILD` from wait(2) and
+//!   [`std::process::Child::wait`]. A [`Process`](crate::process::Process) is joined as ever and its result arrives;
+//!   its exit status is without resource usage, and unknown below Linux 6.15. The default action of `SIGCHLD`,
+//!   which is to do nothing, has none of these effects.
 //! - **Masks** are per thread, and a new thread or process starts with its creator's. Dispositions are per
 //!   process; exec keeps what is ignored and sets what is handled back to default.
 //! - **`EINTR`** comes out of no call of this crate.
