@@ -30,7 +30,8 @@
 //! - **`SIGCHLD` ignored** ([`ignore`]`(Signal::CHLD)`): the kernel then reaps every child by itself. A wait still
 //!   waits until the child has ended, but finds no status: `ECHILD` from wait(2) and
 //!   [`std::process::Child::wait`]. A [`Process`](crate::process::Process) is joined as ever and its result arrives;
-//!   its exit status is without resource usage, and unknown below Linux 6.15. The default action of `SIGCHLD`,
+//!   its exit status is without resource usage, and unknown below Linux 6.15. (A forked one may be gone before its
+//!   parent has a pidfd of it; its start then fails with `ESRCH`.) The default action of `SIGCHLD`,
 //!   which is to do nothing, has none of these effects.
 //! - **Masks** are per thread, and a new thread or process starts with its creator's. Dispositions are per
 //!   process; exec keeps what is ignored and sets what is handled back to default.
