@@ -71,9 +71,11 @@ def wait_for(condition, timeout):
 
 
 class Server:
-    def __init__(self, binary, extra):
+    """A running `forkyard serve`. `launcher` is a command that starts it, as `unshare --pid --fork` would."""
+
+    def __init__(self, binary, extra, launcher):
         self.process = subprocess.Popen(
-            [binary, "serve", "--bind", "127.0.0.1:0", "--print-port", *extra],
+            [*launcher, binary, "serve", "--bind", "127.0.0.1:0", "--print-port", *extra],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
@@ -84,6 +86,8 @@ class Server:
         if not line.strip().isdigit():
             fail(f"the server printed {line!r} and not its port")
         self.address = ("127.0.0.1", int(line))
+        if launcher:
+            self.pid = children(self.pid)[0]
 
     def processes(self):
         return descendants(self.pid)
@@ -167,7 +171,7 @@ def kill_one(server, chooser):
 
 
 def storm(binary, arguments):
-    server = Server(binary, arguments.server)
+    server = Server(binary, arguments.server, arguments.launcher.split())
     if talk(server.address, 0) != "served":
         fail("the first connection, before any kill, was not served")
     most_processes, most_descriptors = settle(server)
@@ -225,12 +229,12 @@ def settle(server):
 
 def stop(server):
     below = server.processes()
-    server.process.send_signal(signal.SIGTERM)
+    os.kill(server.pid, signal.SIGTERM)
     try:
         code = server.process.wait(30)
     except subprocess.TimeoutExpired:
         fail("SIGTERM did not end the server within 30 s")
-    if code not in (0, -signal.SIGTERM):
+    if code not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
         fail(f"after SIGTERM the server ended with {code}")
     if not wait_for(lambda: not alive(below), 1.0):
         fail(f"left after SIGTERM: {alive(below)}")
@@ -241,14 +245,14 @@ def alive(pids):
 
 
 def killed_server(binary, arguments):
-    server = Server(binary, arguments.server)
+    server = Server(binary, arguments.server, arguments.launcher.split())
     connections = [socket.create_connection(server.address, timeout=CLIENT_TIMEOUT) for _ in range(arguments.clients)]
     for connection in connections:
         connection.sendall(b"x\n")
-        if connection.recv(16) != b"X\n":
+        if connection.makefile("rb").readline() != b"X\n":
             fail("a connection of the second server was not served")
     below = server.processes()
-    server.process.kill()
+    os.kill(server.pid, signal.SIGKILL)
     server.process.wait()
     if not wait_for(lambda: not alive(below), 1.0):
         fail(f"1 s after SIGKILL of the server {len(alive(below))} of its {len(below)} processes live on")
@@ -261,6 +265,7 @@ def main():
     parser.add_argument("--clients", type=int, default=16, help="connections at a time")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--server", action="append", default=[], help="one more argument for forkyard serve")
+    parser.add_argument("--launcher", default="", help="command in front of forkyard serve, such as unshare")
     parser.add_argument("binary", metavar="FORKYARD")
     arguments = parser.parse_args()
     storm(arguments.binary, arguments)

@@ -65,22 +65,23 @@ tests "unit and integration tests" 600 cargo test --workspace --no-fail-fast --t
 tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
 
 mapfile -t again < <(process_tests)
-if [ ${#again[@]} -gt 0 ]; then
-    for fallback in clone3 clone-parent all; do
-        tests "without $fallback" 300 \
-            env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
-    done
-    if runner=$(as_pid_1); then
-        target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-        tests "as pid 1 of a pid namespace" 300 \
-            env "CARGO_TARGET_${target}_RUNNER=$runner" cargo test --quiet --workspace --no-fail-fast "${again[@]}"
-    else
-        echo "== as pid 1 of a pid namespace: skipped, this machine does not let us make one"
-    fi
+for fallback in clone3 clone-parent all; do
+    tests "without $fallback" 300 \
+        env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
+done
+runner=$(as_pid_1)
+if [ -n "$runner" ]; then
+    target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    tests "as pid 1 of a pid namespace" 300 \
+        env "CARGO_TARGET_${target}_RUNNER=$runner" cargo test --quiet --workspace --no-fail-fast "${again[@]}"
+else
+    echo "== as pid 1 of a pid namespace: skipped, this machine does not let us make one"
 fi
 
-if [ -x ci/storm.py ]; then
-    tests "kill storm" 180 ci/storm.py --connections 4000 target/debug/forkyard
+tests "kill storm" 180 ci/storm.py --connections 4000 target/debug/forkyard
+if [ -n "$runner" ]; then
+    tests "kill storm, the server as pid 1" 120 \
+        ci/storm.py --connections 1500 --launcher "$runner" target/debug/forkyard
 fi
 
 # cargo's own counts, plus one for each step.
