@@ -23,3 +23,8 @@ pub mod __private {
     pub use crate::process::private::*;
     pub use crate::serve::private::*;
 }
+
+/// The programs in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
