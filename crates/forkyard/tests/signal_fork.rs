@@ -12,6 +12,7 @@ fn main() {
     signal::alarm(Duration::from_secs(60));
     the_librarys_own_thread_is_no_reason_to_refuse_a_fork();
     a_program_with_a_thread_of_its_own_is_refused();
+    a_closure_cannot_copy_the_thread_of_main();
     println!("ok");
 }
 
@@ -40,4 +41,12 @@ fn a_program_with_a_thread_of_its_own_is_refused() {
     assert!(process::fork(|| 1).unwrap_err().is_other_threads());
     drop(go);
     other.join().unwrap();
+}
+
+fn a_closure_cannot_copy_the_thread_of_main() {
+    let (send, receive) = mpsc::channel();
+    let _registration =
+        signal::handle(Signal::USR2, move |_| send.send(process::fork(|| 1).unwrap_err()).unwrap()).unwrap();
+    signal::raise(Signal::USR2).unwrap();
+    assert!(receive.recv_timeout(Duration::from_secs(30)).unwrap().is_other_threads());
 }

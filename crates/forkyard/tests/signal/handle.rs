@@ -415,3 +415,28 @@ fn with_sigchld_ignored_results_arrive_all_the_same() {
         }
     });
 }
+
+#[test]
+fn what_a_closure_captured_may_panic_when_it_is_dropped() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    alone("handle::what_a_closure_captured_may_panic_when_it_is_dropped", || {
+        let (give, take) = mpsc::channel::<signal::Registration>();
+        let bomb = Bomb;
+        let registration = signal::handle(Signal::USR1, move |_| {
+            let _captured = &bomb;
+            drop(take.recv().unwrap());
+        })
+        .unwrap();
+        give.send(registration).unwrap();
+        signal::raise(Signal::USR1).unwrap();
+        assert_eq!(signal::pause().unwrap().signal(), Signal::USR1);
+        let (_usr2, usr2) = report(Signal::USR2);
+        signal::raise(Signal::USR2).unwrap();
+        told(&usr2);
+    });
+}

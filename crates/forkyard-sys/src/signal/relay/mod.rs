@@ -8,8 +8,8 @@
 //! A forked child has the handler, and no pipe until it makes one itself (`pipe.rs`).
 //!
 //! # Safety
-//! The handler is async-signal-safe: it reads and writes atomics and calls getpid, pipe2, fcntl, write and
-//! close. Earlier dispositions are leaked boxes, so the handler may read them at any time.
+//! The handler is async-signal-safe: it reads and writes atomics and calls getpid, pipe2, fcntl, fstat, write
+//! and close. Earlier dispositions are leaked boxes, so the handler may read them at any time.
 #![allow(unsafe_code)]
 
 mod pipe;
@@ -21,7 +21,7 @@ use super::disposition::{raw_action, raw_get, raw_set};
 use super::{Signal, SignalInfo, SignalSet};
 use crate::Result;
 
-pub use pipe::{Record, lost, read, take_overflow};
+pub use pipe::{Record, has_reader, lost, note_reader, read, take_overflow};
 
 /// What each signal had before the relay was put in front of it; null if the relay never was.
 /// Written by `remember` under the caller's lock, read by the handler; never freed.

@@ -11,6 +11,7 @@
 //! | `State::pipe` | who makes the pipe, once per process | handler, reader |
 //! | `State::identity` | who makes the pipe, after `pipe` | handler |
 //! | `State::overflow` | handler sets bits, reader takes them all | reader |
+//! | `State::reader` | the reader's maker, under his lock | the same |
 //! | `State::lost` | handler counts up | anybody |
 //! | `PARENT` | [`open`] | [`open`], in a child: what to close |
 //!
@@ -37,6 +38,8 @@ struct State {
     identity: AtomicU64,
     /// One bit for each signal that met a full pipe.
     overflow: AtomicU64,
+    /// 1: this process has a thread that reads.
+    reader: AtomicU64,
     /// How many signals met a full pipe.
     lost: AtomicU64,
 }
@@ -241,6 +244,19 @@ pub fn read(buffer: &mut [Record]) -> Result<usize> {
             Err(_) if last_errno() == Errno::INTR => {}
             Err(_) => return Err(last_errno()),
         }
+    }
+}
+
+/// True if [`note_reader`] was called in this process, and not only in one that it was forked from.
+#[must_use]
+pub fn has_reader() -> bool {
+    state().is_some_and(|state| state.reader.load(Ordering::Relaxed) != 0)
+}
+
+/// Notes that this process has a thread that reads.
+pub fn note_reader() {
+    if let Some(state) = state() {
+        state.reader.store(1, Ordering::Relaxed);
     }
 }
 

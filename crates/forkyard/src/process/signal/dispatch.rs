@@ -5,6 +5,9 @@
 //! closures of one signal to return, and holds the registry while it copies.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,11 +25,6 @@ const NAME: &str = "forkyard-sig";
 /// How long fork waits for closures that are running.
 const FORK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The process that has a dispatcher. A forked child inherits the note, not the thread.
-pub(super) struct Dispatcher {
-    pid: u32,
-}
-
 thread_local! {
     /// True in the dispatcher. (Neither lazy nor dropped, so readable to a thread's very end.)
     static IS_DISPATCHER: Cell<bool> = const { Cell::new(false) };
@@ -38,13 +36,9 @@ pub(super) fn on_dispatcher() -> bool {
 }
 
 impl State {
-    fn has_dispatcher(&self) -> bool {
-        self.dispatcher.as_ref().is_some_and(|dispatcher| dispatcher.pid == std::process::id())
-    }
-
     /// Makes this process's pipe and dispatcher, if it has none.
     pub(super) fn ensure_dispatcher(&mut self) -> Result<()> {
-        if self.has_dispatcher() {
+        if relay::has_reader() {
             return Ok(());
         }
         relay::open().map_err(|errno| Error::os("open pipe for signals", errno))?;
@@ -55,7 +49,7 @@ impl State {
         spawned.map_err(|error| {
             Error::os("start thread for signals", Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
         })?;
-        self.dispatcher = Some(Dispatcher { pid: std::process::id() });
+        relay::note_reader();
         self.running = false;
         Ok(())
     }
@@ -71,11 +65,16 @@ fn dispatch() {
         match relay::read(&mut records) {
             Ok(got) => records.iter().take(got).filter_map(Record::info).for_each(|info| deliver(&info)),
             Err(errno) => {
-                eprintln!("forkyard: no signals are handled any more, their pipe was closed: {errno}");
+                report(format_args!("no signals are handled any more, their pipe was closed: {errno}"));
                 return;
             }
         }
     }
+}
+
+/// Says something on stderr, where that is possible: `eprintln` panics where it is not.
+pub(super) fn report(what: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "forkyard: {what}");
 }
 
 /// Runs the closures of one signal.
@@ -90,16 +89,17 @@ fn deliver(info: &SignalInfo) {
     for closure in &closures {
         closure.run(info);
     }
-    drop(closures);
+    // If they have removed themselves, this drops what they captured, which may panic.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(closures)));
     let mut state = lock();
     state.running = false;
     pause::note(&mut state, info);
     CHANGED.notify_all();
 }
 
-/// How many threads of this process are the library's, because of signals.
+/// How many threads of this process, beside the calling one, are the library's because of signals.
 pub(crate) fn own_threads() -> usize {
-    usize::from(lock().has_dispatcher())
+    usize::from(relay::has_reader() && !on_dispatcher())
 }
 
 /// In a forked child: has the handlers that it inherited work at once, and not only from its first use of
@@ -126,7 +126,7 @@ pub(super) fn watch_forks() -> forkyard_sys::Result<()> {
 extern "C" fn before_fork() {
     let mut state = lock();
     let deadline = Instant::now() + FORK_PATIENCE;
-    while state.running && !on_dispatcher() && state.has_dispatcher() {
+    while state.running && !on_dispatcher() && relay::has_reader() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;

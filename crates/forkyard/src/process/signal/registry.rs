@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use forkyard_sys::signal::relay;
 
-use super::dispatch::{self, Dispatcher};
+use super::dispatch;
 use super::disposition::check_changeable;
 use super::{Signal, SignalInfo, pause};
 use crate::error::Kind;
@@ -19,7 +19,6 @@ use crate::{Error, Result};
 pub(super) struct State {
     /// In the order of registration.
     closures: BTreeMap<Signal, Vec<Arc<Closure>>>,
-    pub(super) dispatcher: Option<Dispatcher>,
     /// True while the dispatcher runs the closures of one signal.
     pub(super) running: bool,
     /// How many signals have been handled.
@@ -28,13 +27,8 @@ pub(super) struct State {
     pub(super) recent: VecDeque<SignalInfo>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
-    closures: BTreeMap::new(),
-    dispatcher: None,
-    running: false,
-    handled: 0,
-    recent: VecDeque::new(),
-});
+static STATE: Mutex<State> =
+    Mutex::new(State { closures: BTreeMap::new(), running: false, handled: 0, recent: VecDeque::new() });
 
 /// Told whenever `running` ends and whenever `handled` grows.
 pub(super) static CHANGED: Condvar = Condvar::new();
@@ -72,7 +66,7 @@ impl Closure {
         }
         let Some(call) = call.as_mut() else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| call(info))) {
-            eprintln!("forkyard: the handler of {} panicked; it stays registered", self.signal);
+            dispatch::report(format_args!("the handler of {} panicked; it stays registered", self.signal));
             // What was thrown may throw again when it is dropped.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
         }
