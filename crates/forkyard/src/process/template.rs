@@ -123,6 +123,11 @@ impl Template {
         Err(Error::new(format!("start process \"{}\"", attributes.name), Kind::Protocol(why)))
     }
 
+    /// The zygote's pid. `None` while there is no zygote.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        self.zygote.as_ref().map(Zygote::pid)
+    }
+
     /// The zygote's pidfd: readable once it has died. `None` while there is no zygote.
     pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.zygote.as_ref().map(Zygote::pidfd)

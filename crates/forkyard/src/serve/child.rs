@@ -16,7 +16,7 @@ use super::builtin::{self, BUFFER, Change, Over};
 use super::connection::Connection;
 use super::handoff::{self, Handed, Packet};
 use super::rights::Rights;
-use super::scoreboard::{Board, Cell, ChildState};
+use super::scoreboard::{Bell, Board, Cell, ChildState};
 use super::ucspi::Program;
 use super::{multiplex, server::Handler};
 use crate::error::{Error, Kind, Result};
@@ -210,12 +210,16 @@ impl Desk<'_> {
     }
 
     pub(super) fn claim(&self, index: usize, number: u64, accepted: u64) -> bool {
-        self.board.claim(index, number, self.slot, accepted)
+        let claimed = self.board.claim(index, number, self.slot, accepted);
+        if self.board.bell_wanted(Bell::Claimed) {
+            self.bell.notify();
+        }
+        claimed
     }
 
     pub(super) fn finish(&self, index: usize, number: u64, over: Over) {
         self.board.finish(index, number, self.slot, over == Over::TimedOut);
-        if self.board.bell_wanted() {
+        if self.board.bell_wanted(Bell::Finished) {
             self.bell.notify();
         }
     }

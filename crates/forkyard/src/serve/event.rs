@@ -24,8 +24,8 @@ pub enum Event {
     },
     /// The zygote died and was started again.
     ZygoteRevived {
-        /// Reloads and upgrades so far, plus one.
-        generation: u64,
+        /// The new one's pid.
+        pid: u32,
     },
     /// A limit of the system was met; the server tries again in a moment.
     BackedOff(Error),
@@ -59,9 +59,7 @@ impl fmt::Display for Event {
                 write!(f, "child {pid} ended with connection {number}: {status}")
             }
             Event::ChildDied { pid, status, connection: None } => write!(f, "child {pid} ended: {status}"),
-            Event::ZygoteRevived { generation } => {
-                write!(f, "the zygote of generation {generation} died and was started again")
-            }
+            Event::ZygoteRevived { pid } => write!(f, "the zygote died and was started again as {pid}"),
             Event::BackedOff(error) => write!(f, "waiting a moment: failed to {error}"),
             Event::Reloaded { generation } => write!(f, "reloaded (generation {generation})"),
             Event::Workers(n) => write!(f, "keeping {n} workers"),

@@ -15,7 +15,9 @@ impl Report for () {
 impl<E: Display> Report for Result<(), E> {
     fn report(self) {
         if let Err(error) = self {
-            eprintln!("forkyard: child {}: connection ended: {error}", std::process::id());
+            // In one piece, since many children write to the same stderr.
+            let line = format!("forkyard: child {}: connection ended: {error}\n", std::process::id());
+            eprint!("{line}");
         }
     }
 }

@@ -59,8 +59,18 @@ pub(super) enum Fact {
     Started,
     /// Reloads and upgrades.
     Generation,
-    /// Not zero while the master wants to be told of each finished connection.
+    /// Which [`Bell`]s the master wants to hear.
     Bell,
+}
+
+/// What a child may have to tell the master at once: bits of a word.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+pub(super) enum Bell {
+    /// It has claimed a connection, of which the master still holds a copy.
+    Claimed = 1,
+    /// It has finished a connection, for which another one waits.
+    Finished = 2,
 }
 
 /// The master's counters: words of the second line.
@@ -297,17 +307,19 @@ impl Board {
         self.add(SERVICE, bucket(ns), 1);
     }
 
-    /// Whether the master wants to be told of the end of a connection that was stored before this call.
-    pub(super) fn bell_wanted(&self) -> bool {
-        // Pairs with the fence in `want_bell`: either we see the wish, or the master sees our tag.
+    /// Whether the master wants to hear of this, which was stored before the call.
+    pub(super) fn bell_wanted(&self, bell: Bell) -> bool {
+        // Pairs with the fence in `want_bells`: either we see the wish, or the master sees our tag.
         fence(Ordering::SeqCst);
-        self.fact(Fact::Bell) != 0
+        self.fact(Fact::Bell) & bell as u64 != 0
     }
 
-    /// Says whether the master wants to be told; it looks at the tags after saying yes.
-    pub(super) fn want_bell(&self, wanted: bool) {
-        self.set_fact(Fact::Bell, u64::from(wanted));
-        fence(Ordering::SeqCst);
+    /// Says which bells the master wants to hear; it looks at the tags after saying so.
+    pub(super) fn want_bells(&self, wanted: u64) {
+        if self.fact(Fact::Bell) != wanted {
+            self.set_fact(Fact::Bell, wanted);
+            fence(Ordering::SeqCst);
+        }
     }
 
     pub(super) fn cell(&self, slot: usize, cell: Cell) -> u64 {

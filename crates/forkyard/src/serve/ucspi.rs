@@ -93,7 +93,8 @@ impl Program {
             Err(errno) => errno,
         };
         let name = String::from_utf8_lossy(&self.name);
-        eprintln!("forkyard: failed to execute {name}: {errno}");
+        let line = format!("forkyard: failed to execute {name}: {errno}\n");
+        eprint!("{line}");
         drop(fd);
         clone::exit_now(if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE })
     }

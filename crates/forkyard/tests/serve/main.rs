@@ -1,4 +1,6 @@
 //! The server, with real processes, sockets and signals. A file per question.
 
 mod basics;
+mod kills;
+mod limits;
 mod support;

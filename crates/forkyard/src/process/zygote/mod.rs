@@ -105,6 +105,11 @@ impl Zygote {
         Err(Error::new("start a zygote", Kind::Protocol(why)))
     }
 
+    /// Its pid.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Its pidfd: readable once it has ended.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

@@ -8,7 +8,7 @@ use forkyard_sys::{Errno, net};
 use super::super::event::Event;
 use super::super::handoff::Handed;
 use super::super::peer::Peer;
-use super::super::scoreboard::{ConnectionState, Count};
+use super::super::scoreboard::{Bell, ConnectionState, Count};
 use super::connections::Admission;
 use super::stop::Phase;
 use super::{Master, limit};
@@ -16,6 +16,8 @@ use crate::error::Error;
 
 /// Connections accepted from one listener before others get their turn.
 pub(super) const AT_ONCE: usize = 16;
+/// How long a packet may stay unclaimed before it is sent again. A child needs microseconds.
+pub(super) const UNCLAIMED_NS: u64 = 100_000_000;
 
 impl Master {
     /// Accepts up to `most` connections; the number accepted.
@@ -75,22 +77,40 @@ impl Master {
     /// Hands a connection to a child; false if there is none, and the connection is the first pending one.
     fn hand_off(&mut self, handed: Handed) -> bool {
         let (index, number) = (handed.index as usize, handed.number);
-        let sent = if self.shared { self.send_shared(&handed) } else { self.send_to_least(&handed) };
-        match sent {
-            Some((generation, child)) => {
-                let now = monotonic_ns();
-                self.connections.hand_off(index, now, generation, child);
-                if let Some(total) = self.config.total_timeout.filter(|_| self.shared) {
-                    let at = now.saturating_add(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX));
-                    self.overdue.push_back((at, index, number));
-                }
-                true
-            }
-            None => {
-                self.connections.pending.push_front(handed);
-                false
-            }
+        if self.is_taken(&handed) {
+            return true;
         }
+        let sent = if self.shared { self.send_shared(&handed) } else { self.send_to_least(&handed) };
+        let Some((generation, child)) = sent else {
+            self.connections.pending.push_front(handed);
+            return false;
+        };
+        let now = monotonic_ns();
+        self.connections.hand_off(handed, now, generation, child);
+        if let Some(total) = self.config.total_timeout.filter(|_| self.shared) {
+            let at = now.saturating_add(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX));
+            self.overdue.push_back((at, index, number));
+        }
+        true
+    }
+
+    /// True if a pending connection, which was handed off once before, was claimed then after all, or is over.
+    fn is_taken(&mut self, handed: &Handed) -> bool {
+        let index = handed.index as usize;
+        if self.connections.get(index).is_none_or(|entry| entry.number != handed.number) {
+            return true;
+        }
+        let tag = self.board.tag(index);
+        if tag.state == ConnectionState::Handed {
+            return false;
+        }
+        let claimer = self.children.get_mut(tag.child).map(|child| (child.generation, child.has_lane()));
+        let (generation, own) = claimer.unwrap_or((0, false));
+        self.connections.was_claimed(index, monotonic_ns(), generation, own.then_some(tag.child));
+        if let Some(generation) = self.generation(generation).filter(|_| !own) {
+            generation.unfinished += 1;
+        }
+        true
     }
 
     fn send_shared(&mut self, handed: &Handed) -> Option<(u64, Option<u32>)> {
@@ -160,41 +180,67 @@ impl Master {
         }
     }
 
-    /// Asks children to say when a connection is over, exactly while somebody waits for that.
-    pub(super) fn keep_bell(&mut self) {
+    /// Asks children to say when a connection is over, exactly while somebody waits for that; and when one is
+    /// claimed, if the master is about to sleep with a copy of it.
+    pub(super) fn set_bells(&mut self, sleeping: bool) {
         let waiting = !self.connections.pending.is_empty()
             || self.connections.parked() > 0
             || !self.connections.has_room()
             || self.phase != Phase::Running;
-        let wanted = waiting && !self.settings.once;
-        if wanted {
-            // The wish first, then the look: what ends in between rings.
-            self.board.want_bell(true);
+        let mut wanted = 0;
+        if waiting && !self.settings.once {
+            wanted |= Bell::Finished as u64;
+        }
+        if sleeping && self.connections.has_unclaimed() {
+            wanted |= Bell::Claimed as u64;
+        }
+        self.board.want_bells(wanted);
+        // The wish first, then the look: what happens in between rings.
+        if wanted & Bell::Finished as u64 != 0 {
             self.find_finished();
-        } else if self.board.fact(super::Fact::Bell) != 0 {
-            self.board.want_bell(false);
+        }
+        if wanted & Bell::Claimed as u64 != 0 {
+            self.connections.drop_claimed();
         }
     }
 
-    /// Gives up packets that nobody will claim: their receiver was killed between receiving and claiming.
-    pub(super) fn give_up_unclaimed(&mut self) {
-        if self.give_up_at.is_none_or(|at| at > Instant::now()) {
+    /// Hands off again what no child has claimed for too long: its receiver was stopped, perhaps. One child more makes
+    /// sure that there is somebody to take it.
+    pub(super) fn hurry_unclaimed(&mut self) {
+        let Some(since) = self.connections.unclaimed_since() else { return };
+        if monotonic_ns().saturating_sub(since) < UNCLAIMED_NS {
             return;
         }
-        self.give_up_at = None;
-        let unclaimed: Vec<usize> = self
-            .connections
-            .handed()
-            .map(|(index, _)| index)
-            .filter(|index| self.board.tag(*index).state == ConnectionState::Handed)
-            .collect();
-        for index in unclaimed {
-            let tag = self.board.tag(index);
-            let free = super::super::scoreboard::Tag { state: ConnectionState::Free, ..tag };
-            if tag.state == ConnectionState::Handed && self.board.change_tag(index, tag, free) {
-                self.board.count(Count::Lost, 1);
-                self.connection_over(index);
+        self.connections.drop_claimed();
+        if self.connections.unclaimed_since() == Some(since) && self.shared && self.may_start() {
+            self.take_back(None);
+            if let Err(error) = self.start_one() {
+                self.back_off(error);
             }
+        }
+    }
+
+    /// Makes what was handed off and not claimed pending again; the lane that it was sent down is emptied or gone.
+    pub(super) fn take_back(&mut self, child: Option<u32>) {
+        if child.is_none() {
+            for generation in &mut self.generations {
+                generation.empty_lane();
+            }
+        }
+        for id in self.connections.take_back(child) {
+            if let Some(generation) = self.generation(id).filter(|_| child.is_none()) {
+                generation.unfinished = generation.unfinished.saturating_sub(1);
+            }
+        }
+    }
+
+    /// After the last child: whatever is still on the books was lost.
+    pub(super) fn give_up_rest(&mut self) {
+        self.find_finished();
+        let indices: Vec<usize> = self.connections.handed().map(|(index, _)| index).collect();
+        for index in indices {
+            self.board.count(Count::Lost, 1);
+            self.connection_over(index);
         }
     }
 }

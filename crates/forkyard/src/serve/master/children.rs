@@ -18,7 +18,7 @@ pub(super) struct Child {
     /// The generation it belongs to; 0 is from before an upgrade.
     pub(super) generation: u64,
     /// Its own lane, if it has one and may still get connections.
-    lane: Option<Lane>,
+    lane: Lane,
     /// Connections in service, of those sent down its own lane.
     pub(super) unfinished: usize,
     /// Connections it was ever sent down its own lane, and after how many it is replaced.
@@ -30,24 +30,23 @@ pub(super) struct Child {
     pub(super) timed_out: bool,
 }
 
-struct Lane {
-    to: Option<OwnedFd>,
-    from: OwnedFd,
+/// The lane of one child.
+enum Lane {
+    /// It shares its generation's.
+    Common,
+    /// Its own: the sending end.
+    Open(OwnedFd),
+    Closed,
 }
 
 impl Child {
-    pub(super) fn new(
-        started: Started,
-        generation: u64,
-        lane: Option<(OwnedFd, OwnedFd)>,
-        most: u64,
-    ) -> Child {
+    pub(super) fn new(started: Started, generation: u64, lane: Option<OwnedFd>, most: u64) -> Child {
         Child {
             pid: started.pid.as_raw_nonzero().get().unsigned_abs(),
             pidfd: started.pidfd,
             outcome: Some(started.slot),
             generation,
-            lane: lane.map(|(to, from)| Lane { to: Some(to), from }),
+            lane: lane.map_or(Lane::Common, Lane::Open),
             unfinished: 0,
             handed: 0,
             most,
@@ -63,7 +62,7 @@ impl Child {
             pidfd,
             outcome: None,
             generation: 0,
-            lane: None,
+            lane: Lane::Common,
             unfinished: 0,
             handed: 0,
             most: 0,
@@ -78,17 +77,17 @@ impl Child {
 
     /// True if it has a lane of its own that is open.
     pub(super) fn is_open(&self) -> bool {
-        self.lane.as_ref().is_some_and(|lane| lane.to.is_some())
+        matches!(self.lane, Lane::Open(_))
     }
 
     /// True if it has, or had, a lane of its own.
     pub(super) fn has_lane(&self) -> bool {
-        self.lane.is_some()
+        !matches!(self.lane, Lane::Common)
     }
 
     /// Sends a connection down its own lane.
     pub(super) fn send(&mut self, handed: &Handed) -> Result<()> {
-        let to = self.lane.as_ref().and_then(|lane| lane.to.as_ref()).ok_or(forkyard_sys::Errno::PIPE)?;
+        let Lane::Open(to) = &self.lane else { return Err(forkyard_sys::Errno::PIPE) };
         handoff::send(to.as_fd(), handed)?;
         self.unfinished += 1;
         self.handed += 1;
@@ -97,17 +96,9 @@ impl Child {
 
     /// No more connections down its own lane.
     pub(super) fn retire(&mut self) {
-        if let Some(lane) = &mut self.lane {
-            lane.to = None;
+        if self.is_open() {
+            self.lane = Lane::Closed;
             self.leaving = true;
-        }
-    }
-
-    /// Takes back what it had not taken from its own lane.
-    pub(super) fn take_back(&mut self) -> Vec<Handed> {
-        match &self.lane {
-            Some(lane) => super::generation::drain(lane.from.as_fd()).connections,
-            None => Vec::new(),
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct Connections {
     per_address: HashMap<Address, usize>,
     /// Admitted, and waiting for a child; oldest first.
     pub(super) pending: VecDeque<Handed>,
+    /// Handed off, and not known to be claimed: the master's copies, oldest first.
+    unclaimed: VecDeque<(u64, Handed)>,
     parked: HashMap<Address, VecDeque<Handed>>,
     parked_count: usize,
 }
@@ -71,6 +73,7 @@ impl Connections {
             most_per_address,
             per_address: HashMap::new(),
             pending: VecDeque::new(),
+            unclaimed: VecDeque::new(),
             parked: HashMap::new(),
             parked_count: 0,
         }
@@ -149,23 +152,61 @@ impl Connections {
         self.entries.get(index)?.as_ref()
     }
 
-    /// Notes that a connection was handed off.
-    pub(super) fn hand_off(&mut self, index: usize, now: u64, generation: u64, child: Option<u32>) {
+    /// Notes that a connection was handed off, and keeps a copy until it is claimed.
+    pub(super) fn hand_off(&mut self, handed: Handed, now: u64, generation: u64, child: Option<u32>) {
+        if let Some(Some(entry)) = self.entries.get_mut(handed.index as usize) {
+            entry.handed = Some((now, generation));
+            entry.child = child;
+            self.unclaimed.push_back((now, handed));
+        }
+    }
+
+    /// Notes that a child had claimed a connection before it was handed off again.
+    pub(super) fn was_claimed(&mut self, index: usize, now: u64, generation: u64, child: Option<u32>) {
         if let Some(Some(entry)) = self.entries.get_mut(index) {
             entry.handed = Some((now, generation));
             entry.child = child;
         }
     }
 
-    /// Notes that a connection is the master's again: it was taken back from a lane.
-    pub(super) fn take_back(&mut self, handed: Handed) {
-        if let Some(Some(entry)) = self.entries.get_mut(handed.index as usize) {
-            if entry.number == handed.number {
-                entry.handed = None;
-                entry.child = None;
-                self.pending.push_front(handed);
+    /// True if a connection that was handed off may still be unclaimed.
+    pub(super) fn has_unclaimed(&self) -> bool {
+        !self.unclaimed.is_empty()
+    }
+
+    /// Since when the oldest one has been waiting for its claim.
+    pub(super) fn unclaimed_since(&self) -> Option<u64> {
+        self.unclaimed.front().map(|(since, _)| *since)
+    }
+
+    /// Lets go of copies that children have claimed.
+    pub(super) fn drop_claimed(&mut self) {
+        let board = &self.board;
+        self.unclaimed.retain(|(_, handed)| {
+            let tag = board.tag(handed.index as usize);
+            tag.state == ConnectionState::Handed && tag.number == handed.number
+        });
+    }
+
+    /// Makes unclaimed connections pending again: all, or those that were handed to this child's own lane. Gives
+    /// the generation of each.
+    pub(super) fn take_back(&mut self, child: Option<u32>) -> Vec<u64> {
+        self.drop_claimed();
+        let mut generations = Vec::new();
+        let mut kept = VecDeque::new();
+        for (since, handed) in std::mem::take(&mut self.unclaimed).into_iter().rev() {
+            let entry = self.entries.get_mut(handed.index as usize).and_then(Option::as_mut);
+            let Some(entry) = entry.filter(|entry| entry.number == handed.number) else { continue };
+            if entry.child != child {
+                kept.push_front((since, handed));
+                continue;
             }
+            generations.extend(entry.handed.take().map(|(_, generation)| generation));
+            entry.child = None;
+            self.pending.push_front(handed);
         }
+        self.unclaimed = kept;
+        generations
     }
 
     /// A connection is over. Its line is free, and one that was parked for it may be admitted.
@@ -228,8 +269,11 @@ impl Connections {
             self.end(held.index as usize);
         }
         while let Some(held) = self.pending.pop_front() {
-            self.end(held.index as usize);
+            if self.get(held.index as usize).is_some_and(|entry| entry.number == held.number) {
+                self.end(held.index as usize);
+            }
         }
+        self.unclaimed.clear();
     }
 
     /// Takes out everything that the master still holds, oldest first, for the image after an upgrade.

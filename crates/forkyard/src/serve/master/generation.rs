@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use forkyard_sys::epoll::EventFd;
-use forkyard_sys::{Errno, socket};
+use forkyard_sys::{Errno, socket, wait};
 
 use super::super::child::{self, Settings, Setup};
 use super::super::handoff::{self, Handed, Packet};
@@ -23,7 +23,7 @@ pub(super) struct Generation {
     from: OwnedFd,
     /// Children that live.
     pub(super) living: usize,
-    /// Packets sent down the common lane whose connections are not over.
+    /// Connections handed to children through the common lane and not over.
     pub(super) unfinished: usize,
     /// `QUIT`s that no child is known to have taken.
     pub(super) quits: usize,
@@ -80,6 +80,11 @@ impl Generation {
         Ok(started)
     }
 
+    /// The zygote's pid, while there is one.
+    pub(super) fn zygote(&self) -> Option<u32> {
+        self.template.pid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
     /// The zygote's pidfd, while there is one.
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.template.pidfd()
@@ -87,8 +92,17 @@ impl Generation {
 
     /// Starts the zygote again after its death.
     pub(super) fn revive(&mut self) -> Result<()> {
-        self.template.lose();
         self.template.ensure(runtime::get()?)
+    }
+
+    /// Puts the zygote away if it has died.
+    pub(super) fn lose_dead_zygote(&mut self) -> bool {
+        let dead =
+            self.template.pidfd().is_some_and(|pidfd| matches!(wait::has_ended(pidfd), Ok(true) | Err(_)));
+        if dead {
+            self.template.lose();
+        }
+        dead
     }
 
     /// How many packets more the common lane's children can take.
@@ -127,30 +141,23 @@ impl Generation {
         self.to.is_some()
     }
 
-    /// Takes back what no child has taken out of the common lane yet.
-    pub(super) fn take_back(&mut self) -> Vec<Handed> {
-        let taken = drain(self.from.as_fd());
-        self.unfinished = self.unfinished.saturating_sub(taken.connections.len());
-        self.quits = self.quits.saturating_sub(taken.quits);
-        taken.connections
+    /// Empties the common lane: what lies in it is sent again.
+    pub(super) fn empty_lane(&mut self) {
+        let quits = empty(self.from.as_fd());
+        self.quits = self.quits.saturating_sub(quits);
     }
 }
 
-/// What lay in a lane.
-pub(super) struct Taken {
-    pub(super) connections: Vec<Handed>,
-    pub(super) quits: usize,
-}
-
-/// Takes everything out of a lane.
-pub(super) fn drain(from: BorrowedFd<'_>) -> Taken {
-    let mut taken = Taken { connections: Vec::new(), quits: 0 };
+/// Takes everything out of a lane; how many `QUIT`s there were.
+fn empty(lane: BorrowedFd<'_>) -> usize {
+    let mut quits = 0;
     let mut fds = Vec::new();
     loop {
-        match handoff::receive(from, &mut fds, false) {
-            Ok(Packet::Connection(handed)) => taken.connections.push(handed),
-            Ok(Packet::Quit) => taken.quits += 1,
-            Ok(Packet::Nothing | Packet::End) | Err(_) => return taken,
+        match handoff::receive(lane, &mut fds, false) {
+            // A copy; the master has kept its own.
+            Ok(Packet::Connection(_)) => {}
+            Ok(Packet::Quit) => quits += 1,
+            Ok(Packet::Nothing | Packet::End) | Err(_) => return quits,
         }
     }
 }

@@ -98,8 +98,9 @@ struct Master {
     accepts: Backoff,
     /// Connections that are to be ended, in order: when, line, number.
     overdue: VecDeque<(u64, usize, u64)>,
-    /// When packets that nobody has claimed are given up: after a child died that might have had one.
-    give_up_at: Option<Instant>,
+    zygotes: Backoff,
+    zygote_since: Instant,
+    zygote_died: bool,
     on_event: Box<dyn FnMut(&Event)>,
 }
 
@@ -175,7 +176,9 @@ impl Master {
             starts: Backoff::default(),
             accepts: Backoff::default(),
             overdue: VecDeque::new(),
-            give_up_at: None,
+            zygotes: Backoff::default(),
+            zygote_since: Instant::now(),
+            zygote_died: false,
             on_event,
             config,
         })
@@ -200,10 +203,7 @@ impl Master {
             if self.is_over() {
                 return Ok(());
             }
-            let timeout = self.timeout();
-            self.epoll
-                .wait(&mut ready, timeout)
-                .map_err(|errno| Error::os("wait for the server's events", errno))?;
+            self.wait(&mut ready)?;
             // Ends first: they make room for what is accepted.
             for event in &ready {
                 match Key::of(event.data.u64()) {
@@ -222,14 +222,35 @@ impl Master {
         }
     }
 
+    fn wait(&mut self, ready: &mut Vec<Ready>) -> Result<()> {
+        let failed = |errno: Errno| Error::os("wait for the server's events", errno);
+        if self.connections.has_unclaimed() {
+            // What has happened already is no reason to have every claim announced.
+            self.epoll.wait(ready, Some(Duration::ZERO)).map_err(failed)?;
+            self.connections.drop_claimed();
+            if !ready.is_empty() {
+                return Ok(());
+            }
+        }
+        self.set_bells(true);
+        let timeout = self.timeout();
+        self.epoll.wait(ready, timeout).map_err(failed)?;
+        self.set_bells(false);
+        Ok(())
+    }
+
     /// Brings everything to where it should be after what has happened.
     fn settle(&mut self) -> Result<()> {
-        self.keep_bell();
+        self.set_bells(false);
+        self.hurry_unclaimed();
         self.connections.admit_all_parked();
         self.hand_off_pending();
         self.end_overdue();
-        self.give_up_unclaimed();
         self.advance_phase();
+        if let Err(error) = self.keep_zygote() {
+            self.zygotes.failed(Instant::now());
+            self.back_off(error);
+        }
         if self.may_start() {
             // A few at a time: clients that come meanwhile are not kept waiting for all of them.
             if let Err(error) = self.start_missing(reap::STARTS_AT_ONCE) {
@@ -245,15 +266,23 @@ impl Master {
     /// How long nothing has to be done if nothing happens.
     fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
-        if self.has_missing() && self.may_start() && self.starts.pending(now).is_none() {
+        let backing_off = self.starts.pending(now).is_some() || self.zygotes.pending(now).is_some();
+        if self.has_missing() && self.may_start() && !backing_off {
             return Some(Duration::ZERO);
         }
         let now_ns = monotonic_ns();
+        let unclaimed = self.connections.unclaimed_since();
+        let unclaimed = unclaimed
+            .map(|since| Duration::from_nanos((since + accept::UNCLAIMED_NS).saturating_sub(now_ns)));
         let overdue = self.overdue.front().map(|(at, ..)| Duration::from_nanos(at.saturating_sub(now_ns)));
-        let instants =
-            [self.starts.pending(now), self.accepts.pending(now), self.give_up_at, self.phase.deadline()];
+        let instants = [
+            self.starts.pending(now),
+            self.accepts.pending(now),
+            self.zygotes.pending(now),
+            self.phase.deadline(),
+        ];
         let instants = instants.into_iter().flatten().map(|at| at.saturating_duration_since(now));
-        instants.chain(overdue).min()
+        instants.chain(overdue).chain(unclaimed).min()
     }
 
     fn obey(&mut self) {
@@ -294,6 +323,7 @@ impl Master {
     fn finish(mut self) -> Stats {
         self.connections.drop_held();
         self.end_children();
+        self.give_up_rest();
         self.connections.publish();
         let stats = Reader::new(self.board.clone(), Vec::new()).stats();
         self.control.publish(None);

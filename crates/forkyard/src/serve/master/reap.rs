@@ -20,10 +20,10 @@ use crate::process::runtime;
 
 /// Children started before the loop looks at its events again.
 pub(super) const STARTS_AT_ONCE: usize = 4;
-/// How long a packet may stay unclaimed after a death that may have taken it along.
-const UNCLAIMED: Duration = Duration::from_secs(1);
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
+/// A zygote that lived so long did not die of itself.
+const ZYGOTE_LASTED: Duration = Duration::from_secs(1);
 /// From TERM to KILL for a connection that took too long.
 const TERM_TO_KILL_NS: u64 = 2_000_000_000;
 
@@ -41,36 +41,55 @@ impl Master {
         }
         self.generations.retain(|generation| generation.living > 0);
         self.generations.push(new);
+        self.board.set_fact(Fact::Zygote, 0);
         self.watch_zygote()
     }
 
-    /// Has the death of the current zygote reported.
+    /// Has the death of the current zygote reported, which may be another one than before.
     fn watch_zygote(&mut self) -> Result<()> {
+        let zygote = self.generations.last().and_then(Generation::zygote).unwrap_or(0);
+        let before = self.board.fact(Fact::Zygote);
+        if u64::from(zygote) == before {
+            return Ok(());
+        }
+        self.board.set_fact(Fact::Zygote, u64::from(zygote));
+        self.zygote_since = Instant::now();
+        if self.zygote_died {
+            self.zygote_died = false;
+            self.board.count(Count::Restarted, 1);
+            self.report(&Event::ZygoteRevived { pid: zygote });
+        }
         let Some(pidfd) = self.generations.last().and_then(Generation::pidfd) else { return Ok(()) };
-        match self.epoll.add(pidfd, Key::Zygote.word(), Interest::IN) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(Error::os("watch the server's zygote", errno)),
+        let watched = self.epoll.add(pidfd, Key::Zygote.word(), Interest::IN);
+        watched.map_err(|errno| Error::os("watch the server's zygote", errno))
+    }
+
+    /// A zygote has died. If it is the current one, another takes its place; children notice nothing.
+    pub(super) fn zygote_event(&mut self) {
+        let Some(current) = self.generations.last_mut() else { return };
+        if current.lose_dead_zygote() {
+            self.zygote_died = true;
+            self.board.set_fact(Fact::Zygote, 0);
+            // One that keeps dying is not made faster and faster.
+            if self.zygote_since.elapsed() < ZYGOTE_LASTED {
+                self.zygotes.failed(Instant::now());
+            } else {
+                self.zygotes.succeeded();
+            }
         }
     }
 
-    /// The current zygote has died: another takes its place. Children notice nothing.
-    pub(super) fn zygote_event(&mut self) {
-        if self.starts.pending(Instant::now()).is_some() || !self.may_start() {
-            return;
+    /// Makes the current generation's zygote again, if it has died.
+    pub(super) fn keep_zygote(&mut self) -> Result<()> {
+        if self.zygotes.pending(Instant::now()).is_some() || self.phase != Phase::Running {
+            return Ok(());
         }
-        let Some(generation) = self.generations.last_mut().filter(|generation| generation.is_open()) else {
-            return;
-        };
-        let revived = generation.revive();
-        match revived.and_then(|()| self.watch_zygote()) {
-            Ok(()) => {
-                self.board.count(Count::Restarted, 1);
-                // A zygote that keeps dying is not made faster and faster.
-                self.starts.failed(Instant::now());
-                let event = Event::ZygoteRevived { generation: self.generations.last().map_or(0, |g| g.id) };
-                self.report(&event);
+        match self.generations.last_mut() {
+            Some(current) if current.is_open() && current.zygote().is_none() => {
+                current.revive()?;
+                self.watch_zygote()
             }
-            Err(error) => self.back_off(error),
+            _ => Ok(()),
         }
     }
 
@@ -106,7 +125,8 @@ impl Master {
 
     /// Starts children that should be there, at most so many.
     pub(super) fn start_missing(&mut self, most: usize) -> Result<()> {
-        if self.starts.pending(Instant::now()).is_some() {
+        let now = Instant::now();
+        if self.starts.pending(now).is_some() || self.zygotes.pending(now).is_some() {
             return Ok(());
         }
         for _ in 0..self.missing().min(most) {
@@ -115,7 +135,7 @@ impl Master {
         Ok(())
     }
 
-    fn start_one(&mut self) -> Result<()> {
+    pub(super) fn start_one(&mut self) -> Result<()> {
         let what = "start a child of the server";
         let Some(slot) = self.children.reserve(&self.board) else {
             return Err(Error::new(what, Kind::Invalid("there are too many children already".to_owned())));
@@ -135,13 +155,15 @@ impl Master {
                 return Err(error);
             }
         };
-        let child = Child::new(started, id, lane, most);
+        let child = Child::new(started, id, lane.map(|(to, _)| to), most);
         self.board.set_cell(slot as usize, Cell::Pid, u64::from(child.pid));
         let watched = self.epoll.add(child.pidfd(), Key::Child(slot).word(), Interest::IN);
         self.children.insert(slot, child);
         self.board.count(Count::Started, 1);
-        // The zygote may have been made anew for this.
+        // The zygote may have been found dead, and been made anew for this.
+        self.zygote_died |= self.board.fact(Fact::Zygote) != 0;
         self.watch_zygote()?;
+        self.zygote_died = false;
         watched.map_err(|errno| Error::os(what, errno))
     }
 
@@ -164,7 +186,7 @@ impl Master {
     /// A child's pidfd is readable: it has ended.
     pub(super) fn child_event(&mut self, slot: u32) {
         let Some(status) = self.children.get(slot).and_then(Child::try_reap) else { return };
-        let Some(mut child) = self.children.remove(slot) else { return };
+        let Some(child) = self.children.remove(slot) else { return };
         // The zygote may hold a duplicate, so closing alone would not do. ENOENT: it was never watched.
         let _ = self.epoll.remove(child.pidfd());
         if let (Some(outcome), Ok(runtime)) = (child.outcome, runtime::get()) {
@@ -175,7 +197,8 @@ impl Master {
         let taken = self.board.cell(place, Cell::Taken);
         self.board.count_shared(Shared::Requests, self.board.cell(place, Cell::Requests));
         let number = self.end_claims(slot, &child, &status);
-        self.take_back(&mut child, taken == 0);
+        // It may have received what nobody has claimed, or been the only one that was woken for it.
+        self.take_back(child.has_lane().then_some(slot));
         self.board.clear_child(place);
         if let Some(generation) = self.generation(child.generation) {
             generation.living = generation.living.saturating_sub(1);
@@ -193,8 +216,9 @@ impl Master {
         let mine = |master: &Master, index: usize| {
             let tag = master.board.tag(index);
             let entry = master.connections.get(index)?;
+            let claimed = matches!(tag.state, ConnectionState::Serving | ConnectionState::Done);
             let serving = tag.state == ConnectionState::Serving;
-            (tag.child == slot && tag.number == entry.number).then_some((serving, tag.number))
+            (claimed && tag.child == slot && tag.number == entry.number).then_some((serving, tag.number))
         };
         let last = self.board.cell(slot as usize, Cell::Connection).checked_sub(1);
         let last = last.and_then(|index| usize::try_from(index).ok());
@@ -220,26 +244,6 @@ impl Master {
             self.connection_over(index);
         }
         lost
-    }
-
-    /// Takes back what lies in the lane of a dead child, or in the common lane if the dead one may have been the only
-    /// one that was woken for it.
-    fn take_back(&mut self, child: &mut Child, idle: bool) {
-        let mut back = child.take_back();
-        if child.has_lane() {
-            self.give_up_at = Some(Instant::now() + UNCLAIMED);
-        } else if let Some(generation) = self.generation(child.generation) {
-            let last = generation.living <= 1;
-            if generation.unfinished > 0 && (idle || last) {
-                back = generation.take_back();
-                if generation.unfinished > 0 {
-                    self.give_up_at = Some(Instant::now() + UNCLAIMED);
-                }
-            }
-        }
-        for handed in back.into_iter().rev() {
-            self.connections.take_back(handed);
-        }
     }
 
     /// Counts an end, and says so if it was not meant.

@@ -1,0 +1,172 @@
+//! kill -9 of anybody: the others notice nothing, and nothing is left.
+
+use std::net::TcpStream;
+
+use crate::support::{Running, Spec, ask, children_of, connect, eventually, exchange, exists, kill, pids};
+
+fn both_modes() -> [Spec; 3] {
+    let blocking = Spec { prefork: true, handler: "lines".to_owned(), ..Spec::default() };
+    [Spec::default(), Spec { prefork: true, ..Spec::default() }, blocking]
+}
+
+/// A connection, and the pid that serves it.
+fn busy(server: &mut Running) -> (TcpStream, u32) {
+    let mut stream = connect(server.address());
+    assert_eq!(ask(&mut stream, "a").unwrap(), "A");
+    let from = stream.local_addr().unwrap().to_string();
+    let connected = |stats: &serde_json::Value| {
+        let connections = stats["connections"].as_array().unwrap().iter();
+        let found = connections.filter(|one| one["peer"] == from.as_str()).next();
+        found.and_then(|one| one["pid"].as_u64()).filter(|pid| *pid != 0)
+    };
+    let stats = server.wait_for("the connection", |stats| connected(stats).is_some());
+    (stream, connected(&stats).unwrap() as u32)
+}
+
+#[test]
+fn killing_a_spare_goes_unnoticed() {
+    for spec in both_modes() {
+        let mut server = Running::start(&spec);
+        let (mut stream, serving) = busy(&mut server);
+        for _ in 0..3 {
+            let spares = server.workers();
+            for spare in spares.into_iter().filter(|pid| *pid != serving) {
+                kill(spare, "-9");
+            }
+            assert_eq!(ask(&mut stream, "b").unwrap(), "B");
+            assert!(exchange(server.address(), "c\n").starts_with("C\n"));
+        }
+        drop(stream);
+        let stats = server.stop();
+        assert_eq!(stats["lost"], 0, "{stats:#}");
+        assert!(stats["died"].as_array().unwrap()[0][0] == 9);
+    }
+}
+
+#[test]
+fn killing_a_busy_child_takes_down_its_connections_only() {
+    for spec in both_modes() {
+        let mut server = Running::start(&spec);
+        let (mut first, killed) = busy(&mut server);
+        let mut others: Vec<_> = (0..2).map(|_| busy(&mut server)).collect();
+        kill(killed, "-9");
+        assert!(ask(&mut first, "b").is_err());
+        others.retain(|(_, pid)| *pid != killed);
+        for (stream, _) in &mut others {
+            assert_eq!(ask(stream, "b").unwrap(), "B");
+        }
+        server.wait_for("the loss", |stats| stats["lost"] == 1);
+        assert!(exchange(server.address(), "c\n").starts_with("C\n"));
+        drop(others);
+        server.stop();
+    }
+}
+
+#[test]
+fn killing_the_zygote_goes_unnoticed() {
+    for spec in both_modes() {
+        let mut server = Running::start(&spec);
+        let (mut stream, _) = busy(&mut server);
+        for round in 1..=3 {
+            let zygote =
+                server.wait_for("a zygote", |stats| stats["zygote"] != 0)["zygote"].as_u64().unwrap() as u32;
+            kill(zygote, "-9");
+            assert_eq!(ask(&mut stream, "b").unwrap(), "B");
+            for _ in 0..5 {
+                assert!(exchange(server.address(), "c\n").starts_with("C\n"));
+            }
+            server.wait_for("the revival", |stats| stats["restarted"].as_u64().unwrap() >= round);
+            eventually("its end", || !exists(zygote));
+        }
+        drop(stream);
+        assert_eq!(server.stop()["lost"], 0);
+    }
+}
+
+#[test]
+fn when_the_master_is_killed_nothing_is_left_within_a_second() {
+    for spec in both_modes() {
+        let mut server = Running::start(&spec);
+        let (stream, _) = busy(&mut server);
+        let children = children_of(server.pid());
+        assert!(children.len() >= 4, "{children:?}");
+        server.kill_9();
+        let killed = std::time::Instant::now();
+        eventually("the end of all", || !children.iter().any(|pid| exists(*pid)));
+        // Generous against a loaded machine: what is claimed is one second.
+        assert!(killed.elapsed() < std::time::Duration::from_secs(5));
+        drop(stream);
+    }
+}
+
+#[test]
+fn workers_that_die_at_once_are_started_again_later_and_later() {
+    // A worker with so little address space cannot even begin.
+    let spec = Spec { prefork: true, handler: "lines".to_owned(), ..Spec::default() };
+    let mut server = Running::start(&spec);
+    for _ in 0..4 {
+        for pid in server.workers() {
+            kill(pid, "-9");
+        }
+        server.wait_for("the workers' return", |stats| pids(stats, |state| state == "idle").len() == 3);
+    }
+    // Twelve deaths in a row double the delay to more than a second: fewer restarts than deaths could be had.
+    let stats = server.wait_for("the count", |stats| stats["restarted"] == 12);
+    assert_eq!(stats["died"][0][1], 12);
+    assert!(exchange(server.address(), "c\n").starts_with("C\n"));
+    server.stop();
+}
+
+#[test]
+fn a_storm_of_kills_loses_only_connections_of_killed_children() {
+    for spec in both_modes() {
+        let spec = Spec { workers: Some(4), ..spec };
+        let mut server = Running::start(&spec);
+        let (address, pid) = (server.address(), server.pid());
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    let mut failed = 0;
+                    for i in 0..200 {
+                        let mut stream = connect(address);
+                        match ask(&mut stream, &format!("x{i}")) {
+                            Ok(answer) => assert_eq!(answer, format!("X{i}")),
+                            Err(_) => failed += 1,
+                        }
+                    }
+                    failed
+                })
+            })
+            .collect();
+        let killer = {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let (mut killed, mut n) = (0, 0usize);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let children = children_of(pid);
+                    n = n.wrapping_mul(31).wrapping_add(7);
+                    if let Some(child) = children.get(n % children.len().max(1)) {
+                        killed += usize::from(kill(*child, "-9"));
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                killed
+            })
+        };
+        let failed: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let killed = killer.join().unwrap();
+        let stats = server.wait_for("the end", |stats| stats["active"] == 0 && stats["pending"] == 0);
+        assert_eq!(stats["accepted"], 800);
+        // A client sees its connection fail only because its child was killed.
+        assert!(
+            stats["lost"].as_u64().unwrap() as usize >= failed,
+            "{failed} failed, {killed} killed: {stats:#}"
+        );
+        assert!(failed <= killed * 8, "{failed} failed, {killed} killed");
+        let after = server.stop();
+        assert_eq!(after["served"].as_u64().unwrap() + after["lost"].as_u64().unwrap(), 800, "{after:#}");
+        assert!(children_of(pid).is_empty());
+    }
+}
