@@ -146,3 +146,28 @@ fn command(program: &str) -> Result<(), String> {
     let status = Command::new(program).arg(NOOP).status().map_err(|e| e.to_string())?;
     if status.success() { Ok(()) } else { Err(status.to_string()) }
 }
+
+#[cfg(feature = "ours")]
+mod ours {
+    use forkyard::process::{Builder, Start};
+
+    #[forkyard::task]
+    fn noop() {}
+
+    pub(super) fn default() -> Result<(), String> {
+        forkyard::process::spawn(noop, ()).and_then(|p| p.join()).map_err(|e| e.to_string())
+    }
+
+    pub(super) fn fork() -> Result<(), String> {
+        by(Start::Fork)
+    }
+
+    pub(super) fn spawn() -> Result<(), String> {
+        by(Start::Spawn)
+    }
+
+    fn by(start: Start) -> Result<(), String> {
+        let process = Builder::new().start(start).spawn(noop, ());
+        process.and_then(|p| p.join()).map_err(|e| e.to_string())
+    }
+}
