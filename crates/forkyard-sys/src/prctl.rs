@@ -24,6 +24,15 @@ pub fn die_with_parent() -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
 }
 
+/// Leaves the caller's process group for one of its own, so that keys of the terminal (Ctrl-C) no longer reach it.
+///
+/// # Errors
+/// As setpgid(2): the caller leads a session.
+#[doc(alias = "setpgid")]
+pub fn own_process_group() -> Result<()> {
+    rustix::process::setpgid(None, None)
+}
+
 /// Asks to be killed when the other end of this socket is closed by everybody who has it. In contrast to
 /// [`die_with_parent`] it is tied to no thread. The end may be closed already: poll the socket afterwards.
 ///

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use forkyard_sys::epoll::EventFd;
 use forkyard_sys::net;
+use forkyard_sys::prctl::own_process_group;
 use serde::{Deserialize, Serialize};
 
 use super::builtin::{self, BUFFER, Change, Over};
@@ -92,6 +93,8 @@ pub(super) fn prepare(setup: Setup) -> std::result::Result<(), String> {
 }
 
 fn inherit(setup: Setup) -> Result<()> {
+    // Ctrl-C on a terminal is for the master, which lets connections finish.
+    own_process_group().map_err(|e| Error::os("make a process group for the children", e))?;
     let board = Board::attach(setup.board.into(), true).map_err(|e| Error::os("map the scoreboard", e))?;
     let handler = match &setup.settings.work {
         Work::Upper => Ready::Change(Change::Upper),
