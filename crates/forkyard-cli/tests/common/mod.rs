@@ -1,6 +1,8 @@
 //! Running the built command, with a deadline for everything.
 #![allow(dead_code)]
 
+pub(crate) mod server;
+
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -62,3 +62,12 @@ impl ConditionalEventHandler for Interrupt {
         Some(Cmd::Kill(Movement::WholeBuffer))
     }
 }
+
+/// A Ctrl-D that was pressed before the editor had the terminal, which turns it into a NUL.
+pub(super) struct EarlyEnd;
+
+impl ConditionalEventHandler for EarlyEnd {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
+        Some(if context.line().is_empty() { Cmd::EndOfFile } else { Cmd::Noop })
+    }
+}

@@ -18,7 +18,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
 use rustyline::{Cmd, Config, Editor, EventHandler, KeyCode, KeyEvent, Modifiers};
 
-use super::editing::{Interrupt, Watch};
+use super::editing::{EarlyEnd, Interrupt, Watch};
 use super::screen::{Screen, rows};
 use super::stream::Stream;
 use crate::flags::Connect;
@@ -108,6 +108,7 @@ fn editor(options: &Connect, quit: &Arc<AtomicBool>) -> rustyline::Result<LineEd
     for key in [KeyEvent::ctrl('C'), KeyEvent::ctrl('\\')] {
         editor.bind_sequence(key, EventHandler::Conditional(Box::new(Interrupt(quit.clone()))));
     }
+    editor.bind_sequence(KeyEvent::ctrl('@'), EventHandler::Conditional(Box::new(EarlyEnd)));
     editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), Cmd::SelfInsert(1, '\t'));
     if let Some(path) = options.history.as_ref().filter(|path| path.exists()) {
         editor.load_history(path)?;

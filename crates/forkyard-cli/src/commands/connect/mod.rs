@@ -25,11 +25,17 @@ pub(crate) fn run(options: &Connect) -> u8 {
         }
     };
     log::detail(format_args!("connected to {}", options.to));
-    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+    if io::stdin().is_terminal() && io::stdout().is_terminal() && can_edit() {
         interactive::run(&stream, options)
     } else {
         pipe::run(&stream)
     }
+}
+
+/// Whether the terminal is one that the line editor can draw on; on others lines come from the kernel's own editor.
+fn can_edit() -> bool {
+    let kind = std::env::var("TERM").unwrap_or_default();
+    !["dumb", "emacs", "cons25"].contains(&kind.as_str())
 }
 
 /// What an error of connecting means and what to do about it.
