@@ -34,6 +34,8 @@ pub(crate) enum Task {
 /// A server to run; `flags` has the values that need no further look.
 pub(crate) struct Serving {
     pub(crate) bind: Vec<Bind>,
+    /// Nobody asked for an address, so that inherited listeners take the default's place.
+    pub(crate) bind_by_default: bool,
     pub(crate) work: Work,
     pub(crate) flags: flags::Serve,
 }
@@ -84,11 +86,8 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     let verbosity = if cli.quiet { -1 } else { cli.verbose.min(2) as i8 };
     let task = match cli.command {
         Command::Serve(serve) => {
-            let from_environment = matches
-                .subcommand_matches("serve")
-                .and_then(|serve| serve.value_source("bind"))
-                .is_some_and(|source| source == ValueSource::EnvVariable);
-            serving(*serve, from_environment)
+            let bind = matches.subcommand_matches("serve").and_then(|serve| serve.value_source("bind"));
+            serving(*serve, bind.unwrap_or(ValueSource::DefaultValue))
                 .map(|serving| Task::Serve(Box::new(serving)))
                 .map_err(|(kind, why)| refusal(wrong("serve", kind, &why), None))?
         }
@@ -116,7 +115,8 @@ fn matches(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
 }
 
 /// What the flags of `serve` mean together.
-fn serving(flags: flags::Serve, from_environment: bool) -> Result<Serving, (ErrorKind, String)> {
+fn serving(flags: flags::Serve, bind_source: ValueSource) -> Result<Serving, (ErrorKind, String)> {
+    let from_environment = bind_source == ValueSource::EnvVariable;
     let conflict = |why: &str| Err((ErrorKind::ArgumentConflict, why.to_owned()));
     let words: Vec<&str> = match from_environment {
         true => flags.bind.iter().flat_map(|text| text.split_whitespace()).collect(),
@@ -149,12 +149,18 @@ fn serving(flags: flags::Serve, from_environment: bool) -> Result<Serving, (Erro
              one; add --mode prefork",
         );
     }
+    if !flags.program.is_empty() && flags.mode == Mode::Prefork {
+        return conflict(
+            "a prefork worker serves many connections, and a program takes the place of its process and serves one; \
+             leave out --mode prefork",
+        );
+    }
     let work = match (flags.program.is_empty(), flags.handler) {
         (false, _) => Work::Program(flags.program.clone()),
         (true, Handler::Upper) => Work::Upper,
         (true, Handler::Echo) => Work::Echo,
     };
-    Ok(Serving { bind, work, flags })
+    Ok(Serving { bind, bind_by_default: bind_source == ValueSource::DefaultValue, work, flags })
 }
 
 /// An error in the arguments of `command`, told in the parser's own style.

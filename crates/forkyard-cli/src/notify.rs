@@ -9,21 +9,18 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// The variable that names the socket.
-pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
-
 /// The manager's socket, if there is a manager.
 #[derive(Debug)]
 pub(crate) struct Notify(Option<OsString>);
 
 impl Notify {
     pub(crate) fn from_environment() -> Notify {
-        Notify(std::env::var_os(VARIABLE).filter(|name| !name.is_empty()))
+        Notify(std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()))
     }
 
     /// Connections are accepted; `MAINPID` because an upgrade may have changed what the manager knows.
-    pub(crate) fn ready(&self, status: &str) -> io::Result<()> {
-        self.send(&format!("READY=1\nMAINPID={}\nSTATUS={status}", std::process::id()))
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        self.send(&format!("READY=1\nMAINPID={}", std::process::id()))
     }
 
     /// A reload or upgrade has begun; [`ready`](Notify::ready) tells its end.
@@ -49,11 +46,12 @@ impl Notify {
     }
 }
 
-/// The monotonic clock in microseconds since boot, which `std::time::Instant` keeps to itself.
+/// The monotonic clock in microseconds, which `std::time::Instant` keeps to itself: the time since boot, rounded
+/// up to the hundredth of a second in which the kernel tells it, so that it is not before the request.
 fn monotonic_usec() -> Option<u64> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    Some((seconds * 1e6) as u64)
+    Some((seconds * 1e6) as u64 + 10_000)
 }
 
 #[cfg(test)]
@@ -62,7 +60,7 @@ mod tests {
 
     fn told(name: OsString, socket: UnixDatagram) -> String {
         socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-        Notify(Some(name)).ready("serving").unwrap();
+        Notify(Some(name)).ready().unwrap();
         let mut buffer = [0; 256];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
@@ -70,7 +68,7 @@ mod tests {
 
     #[test]
     fn managers_are_told_through_paths_and_abstract_names() {
-        let expected = format!("READY=1\nMAINPID={}\nSTATUS=serving", std::process::id());
+        let expected = format!("READY=1\nMAINPID={}", std::process::id());
         let name = format!("forkyard-notify-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         assert_eq!(told(format!("@{name}").into(), UnixDatagram::bind_addr(&address).unwrap()), expected);

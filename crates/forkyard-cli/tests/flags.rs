@@ -46,6 +46,7 @@ fn what_is_mistyped_is_named_with_what_to_write() {
         (&["serve", "--idle-timeout", "0s"], "leave the option out"),
         (&["serve", "--max-requests", "5"], "--mode prefork"),
         (&["serve", "--mode", "prefork", "--max-requests-jitter", "5"], "--max-requests"),
+        (&["serve", "--mode", "prefork", "--", "cat"], "leave out --mode prefork"),
         (&["serve", "--mode", "threads"], "process, prefork"),
         (&["serve", "-c", "0"], "1..=65536"),
         (&["serve", "--rlimit", "files=3"], "nofile"),
