@@ -36,15 +36,17 @@ fn try_expand(attribute: TokenStream, item: TokenStream, wrap: Wrap) -> syn::Res
     let (docs, code): (Vec<Attribute>, Vec<Attribute>) =
         function.attrs.drain(..).partition(|attribute| is_for_the_name(attribute));
     function.attrs = code;
-    let name = function.sig.ident.clone();
+    // In its own body the function's name means the task, so that it can start itself.
+    let inner = format_ident!("__forkyard_task");
+    let name = std::mem::replace(&mut function.sig.ident, inner.clone());
 
     let (result, called) = match wrap {
-        Wrap::Nothing => (quote!(#output), quote!(#name)),
+        Wrap::Nothing => (quote!(#output), quote!(#inner)),
         Wrap::Report => {
             let arguments: Vec<_> = (0..types.len()).map(|i| format_ident!("argument_{i}")).collect();
             let call = quote! {
                 fn reported(#(#arguments: #types),*) {
-                    ::forkyard::__private::report(#name(#(#arguments),*))
+                    ::forkyard::__private::report(#inner(#(#arguments),*))
                 }
             };
             return Ok(emit(

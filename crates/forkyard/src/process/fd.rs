@@ -26,6 +26,14 @@ thread_local! {
 pub struct Fd(OwnedFd);
 
 impl Fd {
+    /// Another descriptor for the same open file.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`: no number left.
+    pub fn try_clone(&self) -> std::io::Result<Fd> {
+        self.0.try_clone().map(Fd)
+    }
+
     /// The descriptor itself.
     #[must_use]
     pub fn into_owned(self) -> OwnedFd {

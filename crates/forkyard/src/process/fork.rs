@@ -92,6 +92,7 @@ where
     }
     let lifeline = if attributes.guarded { Some(socket::pair().map_err(failed)?) } else { None };
     let reserve = runtime.reserve().map_err(failed)?;
+    let (wait_here, go) = socket::pair().map_err(failed)?;
     // What the copy needs is looked up before it exists.
     let parent_name: &'static str = context::current().name().leak();
     panic::install();
@@ -106,8 +107,12 @@ where
         Ok(None) => {
             template.abandon();
             children.values().for_each(|child| child.drop_lifeline());
-            drop((children, gate, template));
+            drop((children, gate, template, go));
             exit::forget_inherited();
+            // Until the parent has the pidfd, or is dead: whatever follows may end this process, and its number must not
+            // be free before.
+            let _ = poll::readable([wait_here.as_fd()], None);
+            drop(wait_here);
             let theirs = lifeline.map(|(ours, theirs)| {
                 drop(ours);
                 &*Box::leak(Box::new(theirs))
@@ -118,6 +123,8 @@ where
             drop((children, gate, template));
             drop(reserve);
             let (pidfd, lifeline) = (opened(pid), lifeline.map(|(ours, _)| ours));
+            // EPIPE: somebody killed it.
+            let _ = socket::send(&go, &[1], &[], true);
             match pidfd {
                 Ok(pidfd) => runtime.adopt(pid, pidfd, slot, attributes, lifeline),
                 Err(errno) => Err(failed(errno)),

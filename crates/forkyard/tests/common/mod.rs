@@ -17,6 +17,7 @@ pub(crate) fn isolated(body: forkyard::Task<fn()>) {
         Ok(()) => {}
         Err(error) if error.is_timeout() => {
             let stacks = stacks(child.pid().as_raw_nonzero().get());
+            kill_tree(child.pid().as_raw_nonzero().get());
             child.kill().unwrap();
             panic!("{} hung for {DEADLINE:?}; its threads wait in {stacks}", body.name());
         }
@@ -79,6 +80,15 @@ pub(crate) fn zygote() -> Option<i32> {
         std::fs::read_to_string(format!("/proc/{pid}/comm"))
             .is_ok_and(|comm| comm.trim() == "forkyard-zygote")
     })
+}
+
+/// Kills all descendants, so that a test that failed leaves nothing behind.
+fn kill_tree(pid: i32) {
+    for child in children_of(pid) {
+        kill(child, 19);
+        kill_tree(child);
+        kill(child, 9);
+    }
 }
 
 /// Sends a signal by number; the process must be a child of this one and unreaped.
