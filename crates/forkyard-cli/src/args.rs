@@ -18,7 +18,7 @@ use crate::{config_file, exit};
 
 /// What is to be done.
 pub(crate) struct Invocation {
-    /// −1 errors only, 0 normal, 1 more, 2 everything.
+    /// −1 errors only, 0 normal, 1 more.
     pub(crate) verbosity: i8,
     pub(crate) task: Task,
 }
@@ -83,11 +83,13 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         }
     }
     let cli = Cli::from_arg_matches(&matches).map_err(|error| refusal(error, None))?;
-    let verbosity = if cli.quiet { -1 } else { cli.verbose.min(2) as i8 };
+    // Both on the command line: the parser has kept the last. Only one of them can come from the environment.
+    let verbosity = if cli.quiet && cli.verbose == 0 { -1 } else { cli.verbose.min(1) as i8 };
     let task = match cli.command {
         Command::Serve(serve) => {
-            let bind = matches.subcommand_matches("serve").and_then(|serve| serve.value_source("bind"));
-            serving(*serve, bind.unwrap_or(ValueSource::DefaultValue))
+            let of = |name| matches.subcommand_matches("serve").and_then(|serve| serve.value_source(name));
+            let given = |name| of(name).unwrap_or(ValueSource::DefaultValue);
+            serving(*serve, given("bind"), given("handler"))
                 .map(|serving| Task::Serve(Box::new(serving)))
                 .map_err(|(kind, why)| refusal(wrong("serve", kind, &why), None))?
         }
@@ -115,7 +117,11 @@ fn matches(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
 }
 
 /// What the flags of `serve` mean together.
-fn serving(flags: flags::Serve, bind_source: ValueSource) -> Result<Serving, (ErrorKind, String)> {
+fn serving(
+    flags: flags::Serve,
+    bind_source: ValueSource,
+    handler_source: ValueSource,
+) -> Result<Serving, (ErrorKind, String)> {
     let from_environment = bind_source == ValueSource::EnvVariable;
     let conflict = |why: &str| Err((ErrorKind::ArgumentConflict, why.to_owned()));
     let words: Vec<&str> = match from_environment {
@@ -148,6 +154,9 @@ fn serving(flags: flags::Serve, bind_source: ValueSource) -> Result<Serving, (Er
             "--max-requests is for workers that serve many connections, and in process mode every process serves \
              one; add --mode prefork",
         );
+    }
+    if !flags.program.is_empty() && handler_source == ValueSource::CommandLine {
+        return conflict("a built-in handler and a program are named; leave out one of them");
     }
     if !flags.program.is_empty() && flags.mode == Mode::Prefork {
         return conflict(

@@ -16,6 +16,7 @@ pub(crate) fn arguments(path: &Path, given: &ArgMatches) -> Result<Vec<OsString>
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read the configuration file {}: {error}", path.display()))?;
     let mut all = Cli::command();
+    all.build();
     let serve = all.find_subcommand_mut("serve").ok_or("there is no command serve")?;
     let mut arguments = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -24,7 +25,7 @@ pub(crate) fn arguments(path: &Path, given: &ArgMatches) -> Result<Vec<OsString>
         let arg = serve
             .get_arguments()
             .find(|arg| arg.get_long() == Some(name) || (name == "handler" && arg.get_id() == "handler"))
-            .filter(|arg| arg.get_id() != "config")
+            .filter(|arg| arg.get_id() != "config" && arg.get_id() != "help")
             .ok_or_else(|| {
                 wrong(format!("there is no setting \"{name}\"; names are those of the long options of serve"))
             })?;

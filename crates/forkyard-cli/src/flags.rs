@@ -33,11 +33,11 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 
     /// Print errors only
-    #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "verbose", display_order = 900)]
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, overrides_with = "verbose", display_order = 900)]
     #[arg(env = "FORKYARD_QUIET", hide_env = true, value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
 
-    /// Print more: once what each process does, twice everything
+    /// Print more, for instance which signals arrive
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 901)]
     pub(crate) verbose: u8,
 }
@@ -101,16 +101,18 @@ pub(crate) struct Serve {
 
     /// Program and arguments to run for each connection, with the connection as standard input and output
     ///
-    /// It is executed directly, without a shell, and finds the connection's addresses in its environment: PROTO
-    /// (TCP or UNIX), TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT and TCPCONNNUM. Standard error is
-    /// the server's. It has no other file open.
+    /// It is executed directly, without a shell, and finds in its environment who is there: PROTO=TCP with
+    /// TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT and TCPCONNNUM, or PROTO=UNIX with UNIXLOCALPATH,
+    /// UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXCONNNUM. Standard error is the server's. It has no
+    /// other file open.
     #[arg(last = true, value_name = "PROGRAM", num_args = 1.., value_hint = ValueHint::CommandWithArguments)]
     pub(crate) program: Vec<OsString>,
 
     /// Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH, or fd://N for an inherited socket; may repeat
     ///
-    /// Port 0 lets the kernel choose a port. A name is looked up once, at the start. In the environment,
-    /// several addresses are separated by spaces.
+    /// Port 0 lets the kernel choose a port. A name is looked up once, at the start, and stands for its first
+    /// IPv4 address. In the environment, several addresses are separated by spaces. Without an address, sockets
+    /// inherited by LISTEN_FDS take the place of the default.
     #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     #[arg(env = "FORKYARD_BIND", hide_env = true, help_heading = "Listening")]
     pub(crate) bind: Vec<String>,

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 static LEVEL: AtomicI8 = AtomicI8::new(0);
 static FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
 
-/// −1 prints errors only, 0 also what the operator wants to know, 1 and 2 more.
+/// −1 prints errors only, 0 also what the operator wants to know, 1 more.
 pub(crate) fn level(verbosity: i8) {
     LEVEL.store(verbosity, Ordering::Relaxed);
 }
@@ -42,7 +42,7 @@ pub(crate) fn info(event: fmt::Arguments<'_>) {
     write(0, event);
 }
 
-/// What each process does.
+/// What only somebody who looks for a fault wants to know.
 pub(crate) fn detail(event: fmt::Arguments<'_>) {
     write(1, event);
 }

@@ -62,7 +62,10 @@ fn it_listens_on_every_address_it_is_given() {
 fn a_program_gets_the_connection_and_its_environment() {
     let script = "echo $PROTO $TCPREMOTEIP $TCPLOCALPORT \"[$NOTIFY_SOCKET$FORKYARD_GRACE]\"; cat; ls /proc/self/fd | wc -l";
     let mut command = forkyard();
-    command.env("FORKYARD_GRACE", "9s").env("NOTIFY_SOCKET", "/nonexistent/socket");
+    command
+        .env("FORKYARD_GRACE", "9s")
+        .env("FORKYARD_HANDLER", "echo")
+        .env("NOTIFY_SOCKET", "/nonexistent/socket");
     command.args(["serve", "-1", "-b", "127.0.0.1:0", "--", "sh", "-c", script]);
     let server = Server::spawn(command);
     // ls has its own directory open, besides the three.

@@ -24,8 +24,8 @@ pub(crate) fn run(options: &Connect) -> u8 {
             return if own_deadline { exit::TIMED_OUT } else { exit::NOT_STARTED };
         }
     };
-    log::detail(format_args!("connected to {}", options.to));
     if io::stdin().is_terminal() && io::stdout().is_terminal() && can_edit() {
+        log::info(format_args!("connected to {}; Ctrl-D ends", options.to));
         interactive::run(&stream, options)
     } else {
         pipe::run(&stream)
