@@ -4,6 +4,7 @@
 //! (file < environment < command line), and how a refusal is told.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -71,16 +72,16 @@ impl Refusal {
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, Refusal> {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let mut matches = matches(&argv).map_err(|error| refusal(error, None))?;
-    if let Some(("serve", serve)) = matches.subcommand() {
-        if let Some(path) = serve.get_one::<std::path::PathBuf>("config") {
-            let from_file = config_file::arguments(path, serve)
-                .map_err(|why| refusal(wrong("serve", ErrorKind::ValueValidation, &why), None))?;
-            let at = argv.iter().position(|word| word == "serve").map_or(argv.len(), |at| at + 1);
-            let mut both = argv.clone();
-            both.splice(at..at, from_file);
-            let note = format!("{} is read as well, because of --config", path.display());
-            matches = self::matches(&both).map_err(|error| refusal(error, Some(note)))?;
-        }
+    if let Some(("serve", serve)) = matches.subcommand()
+        && let Some(path) = serve.get_one::<PathBuf>("config")
+    {
+        let from_file = config_file::arguments(path, serve)
+            .map_err(|why| refusal(wrong("serve", ErrorKind::ValueValidation, &why), None))?;
+        let at = argv.iter().position(|word| word == "serve").map_or(argv.len(), |at| at + 1);
+        let mut both = argv.clone();
+        both.splice(at..at, from_file);
+        let note = format!("{} is read as well, because of --config", path.display());
+        matches = self::matches(&both).map_err(|error| refusal(error, Some(note)))?;
     }
     let cli = Cli::from_arg_matches(&matches).map_err(|error| refusal(error, None))?;
     // Both on the command line: the parser has kept the last. Only one of them can come from the environment.

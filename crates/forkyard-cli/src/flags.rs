@@ -91,12 +91,7 @@ pub(crate) enum Handler {
 pub(crate) struct Serve {
     /// Built-in handler: upper (each line comes back in capitals) or echo
     #[arg(value_name = "HANDLER", default_value = "upper", value_parser = HandlerParser)]
-    #[arg(
-        env = "FORKYARD_HANDLER",
-        hide_env = true,
-        conflicts_with = "program",
-        hide_possible_values = true
-    )]
+    #[arg(env = "FORKYARD_HANDLER", hide_env = true, hide_possible_values = true)]
     pub(crate) handler: Handler,
 
     /// Program and arguments to run for each connection, with the connection as standard input and output

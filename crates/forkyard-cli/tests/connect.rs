@@ -1,4 +1,5 @@
 //! Claims about `forkyard connect` in a pipe.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

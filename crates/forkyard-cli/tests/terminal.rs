@@ -1,4 +1,5 @@
 //! Claims about `forkyard connect` on a terminal, made of a pseudo-terminal.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

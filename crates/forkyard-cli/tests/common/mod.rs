@@ -1,5 +1,5 @@
 //! Running the built command, with a deadline for everything.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod server;
 

@@ -63,17 +63,11 @@ pub(super) fn listen(control: &Control, notify: &Arc<Notify>) -> forkyard::Resul
 fn act(signal: Signal, control: &Control, notify: &Notify, ending: &Ending) {
     log::detail(format_args!("got {signal}"));
     match signal {
-        Signal::TERM => {
+        Signal::TERM | Signal::INT => {
             if ending.begin(signal) {
                 tell(notify, Notify::stopping);
                 control.stop();
-            }
-        }
-        Signal::INT => {
-            if ending.begin(signal) {
-                tell(notify, Notify::stopping);
-                control.stop();
-            } else {
+            } else if signal == Signal::INT {
                 control.stop_now();
             }
         }

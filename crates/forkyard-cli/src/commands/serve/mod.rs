@@ -11,24 +11,24 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use forkyard::serve::{Address, Event, Server};
+use forkyard::serve::{Address, Event};
 
 use crate::args::{Serving, Work};
 use crate::notify::Notify;
 use crate::{exit, log, own};
 
 pub(crate) fn run(serving: Serving) -> u8 {
-    if let Some(path) = &serving.flags.log {
-        if let Err(error) = log::to_file(path.clone()) {
-            log::error(format_args!("cannot write the log to {}: {error}", path.display()));
-            return exit::NOT_STARTED;
-        }
+    if let Some(path) = &serving.flags.log
+        && let Err(error) = log::to_file(path.clone())
+    {
+        log::error(format_args!("cannot write the log to {}: {error}", path.display()));
+        return exit::NOT_STARTED;
     }
-    if let Work::Program(words) = &serving.work {
-        if let Err((code, why)) = program::check(words) {
-            log::error(format_args!("{why}"));
-            return code;
-        }
+    if let Work::Program(words) = &serving.work
+        && let Err((code, why)) = program::check(words)
+    {
+        log::error(format_args!("{why}"));
+        return code;
     }
     let server = match plan::server(&serving) {
         Ok(server) => server,
