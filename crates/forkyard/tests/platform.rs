@@ -24,6 +24,7 @@ fn platform_md_names_every_fallback() {
 fn platform_md_names_every_variable_of_our_own_that_the_library_reads() {
     let mut names = words_after("crates/forkyard-sys/src", "\"FORKYARD_");
     names.extend(words_after("crates/forkyard/src", "\"FORKYARD_"));
+    names.remove(""); // where only the beginning is compared
     assert_named(&names.into_iter().map(|name| format!("FORKYARD_{name}")).collect());
 }
 
