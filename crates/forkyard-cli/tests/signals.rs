@@ -9,8 +9,7 @@ use forkyard_cli::exit;
 fn the_table_has_a_line_for_every_signal() {
     let table = run(["signals"]).code(exit::OK).stdout;
     assert_eq!(table.lines().count(), 1 + 31 + 31);
-    for line in
-        [" 1  SIGHUP ", " 9  SIGKILL ", "15  SIGTERM ", "17  SIGCHLD ", "34  SIGRTMIN ", "64  SIGRTM"]
+    for line in [" 1  SIGHUP ", " 9  SIGKILL ", "15  SIGTERM ", "17  SIGCHLD ", "34  SIGRTMIN ", "64  SIGRTM"]
     {
         assert!(table.lines().any(|row| row.starts_with(line)), "{line}");
     }

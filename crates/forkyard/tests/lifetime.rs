@@ -22,18 +22,23 @@ fn park_for_ever() {
 #[forkyard::task]
 fn nothing() {}
 
+/// Writes a line in one piece: others write to the same pipe.
+fn line(out: &mut std::fs::File, what: &impl std::fmt::Display) {
+    out.write_all(format!("{what}\n").as_bytes()).unwrap();
+}
+
 /// Tells its pid and those of all that it starts, a line each, and stays.
 #[forkyard::task]
 fn tell_and_stay(tell: Fd, depth: u32, daemon: bool) {
     let mut out = std::fs::File::from(OwnedFd::from(tell.try_clone().unwrap()));
-    writeln!(out, "{}", std::process::id()).unwrap();
+    line(&mut out, &std::process::id());
     if depth > 0 {
         let grandchild = Builder::new()
             .daemon(daemon)
             .allow_children(true)
             .spawn(tell_and_stay, (tell, depth - 1, daemon));
         let grandchild: Process<()> = grandchild.unwrap();
-        writeln!(out, "{}", zygote().unwrap()).unwrap();
+        line(&mut out, &zygote().unwrap());
         drop(out);
         drop(grandchild);
     } else {
@@ -100,9 +105,9 @@ fn nothing_daemonic_outlives_a_killed_parent() {
 #[forkyard::task]
 fn survivor(tell: Fd) {
     let mut out = std::fs::File::from(OwnedFd::from(tell));
-    writeln!(out, "{}", std::process::id()).unwrap();
+    line(&mut out, &std::process::id());
     eventually("the parent dies", || !process::parent().unwrap().is_alive());
-    writeln!(out, "survived").unwrap();
+    line(&mut out, &"survived");
 }
 
 #[forkyard::task]
@@ -143,7 +148,7 @@ fn main_that_ends(start: u32, how: String, tell: Fd) {
     let joined = Builder::new().start(start).spawn(slow, (tell.try_clone().unwrap(),)).unwrap();
     let mut out = std::fs::File::from(OwnedFd::from(tell));
     for pid in family {
-        writeln!(out, "{pid}").unwrap();
+        line(&mut out, &pid);
     }
     drop(joined);
     match how.as_str() {
@@ -157,7 +162,7 @@ fn main_that_ends(start: u32, how: String, tell: Fd) {
 fn slow(tell: Fd) {
     std::thread::sleep(std::time::Duration::from_millis(100));
     let mut out = std::fs::File::from(OwnedFd::from(tell));
-    writeln!(out, "0").unwrap();
+    line(&mut out, &"0");
 }
 
 #[forkyard::task]
