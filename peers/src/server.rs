@@ -76,10 +76,14 @@ impl Server {
         }
         signal(self.pid(), Signal::TERM);
         let forced = !ended_within(self.pid(), PATIENCE);
+        let below = if forced { names(&procfs::descendants(self.pid())) } else { String::new() };
         let _ = self.child.kill();
         let _ = self.child.wait();
         no_orphans()?;
-        if forced { Err(format!("did not end within {PATIENCE:?} of SIGTERM")) } else { Ok(()) }
+        if forced {
+            return Err(format!("did not end within {PATIENCE:?} of SIGTERM, had below it: {below}"));
+        }
+        Ok(())
     }
 }
 
@@ -149,8 +153,12 @@ fn no_orphans() -> Result<(), String> {
             }
         }
         if late {
-            let names: Vec<String> = left.iter().map(|s| format!("{} {}", s.pid, s.comm)).collect();
-            return Err(format!("left behind after {PATIENCE:?}: {}", names.join(", ")));
+            return Err(format!("left behind after {PATIENCE:?}: {}", names(&left)));
         }
     }
+}
+
+fn names(processes: &[procfs::Stat]) -> String {
+    let one = |s: &procfs::Stat| format!("{} {} ({})", s.pid, s.comm, s.state);
+    processes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
