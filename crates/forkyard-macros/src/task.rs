@@ -43,9 +43,10 @@ fn try_expand(attribute: TokenStream, item: TokenStream, wrap: Wrap) -> syn::Res
     let (result, called) = match wrap {
         Wrap::Nothing => (quote!(#output), quote!(#inner)),
         Wrap::Report => {
-            let arguments: Vec<_> = (0..types.len()).map(|i| format_ident!("argument_{i}")).collect();
+            let arguments: Vec<_> =
+                (0..types.len()).map(|i| format_ident!("__forkyard_argument_{i}")).collect();
             let call = quote! {
-                fn reported(#(#arguments: #types),*) {
+                fn __forkyard_reported(#(#arguments: #types),*) {
                     ::forkyard::__private::report(#inner(#(#arguments),*))
                 }
             };
@@ -56,14 +57,15 @@ fn try_expand(attribute: TokenStream, item: TokenStream, wrap: Wrap) -> syn::Res
                 &types,
                 &quote!(()),
                 &quote!(#function #call),
-                &quote!(reported),
+                &quote!(__forkyard_reported),
             ));
         }
     };
     Ok(emit(&docs, &visibility, &name, &types, &result, &quote!(#function), &called))
 }
 
-/// The static that takes the function's name, with everything else inside its initialiser.
+/// The static that takes the function's name, with everything else inside its initialiser. The function's body sees
+/// these names, and a parameter may not have the name of any task, so they are ones that nobody chooses.
 fn emit(
     docs: &[Attribute],
     visibility: &syn::Visibility,
@@ -78,16 +80,16 @@ fn emit(
         #[allow(non_upper_case_globals)]
         #visibility static #name: ::forkyard::Task<fn(#(#types),*) -> #result> = {
             #functions
-            fn invoke(arguments: &[u8]) -> ::forkyard::Result<::std::vec::Vec<u8>> {
-                ::forkyard::__private::invoke(#called as fn(#(#types),*) -> #result, arguments)
+            fn __forkyard_invoke(__forkyard_bytes: &[u8]) -> ::forkyard::Result<::std::vec::Vec<u8>> {
+                ::forkyard::__private::invoke(#called as fn(#(#types),*) -> #result, __forkyard_bytes)
             }
             #[used]
             #[unsafe(link_section = "forkyard_tasks")]
-            static ENTRY: ::forkyard::__private::Entry = ::forkyard::__private::Entry::new(
+            static __FORKYARD_ENTRY: ::forkyard::__private::Entry = ::forkyard::__private::Entry::new(
                 ::std::concat!(::std::module_path!(), "::", ::std::stringify!(#name), ":", ::std::line!()),
-                invoke,
+                __forkyard_invoke,
             );
-            ::forkyard::Task::new(#called, &ENTRY)
+            ::forkyard::Task::new(#called, &__FORKYARD_ENTRY)
         };
     }
 }
