@@ -5,8 +5,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal};
 
 use crate::Result;
@@ -58,20 +59,45 @@ pub fn parent() -> Option<Pid> {
 }
 
 /// Sets the name that `/proc/PID/comm` shows: of the calling thread, which is the process for its first one.
-/// The kernel keeps 15 bytes; what follows, and anything after a NUL, is cut.
+/// It is cut by [`shown_name`].
 ///
 /// # Errors
 /// As prctl(2).
 pub fn set_name(name: &str) -> Result<()> {
-    let mut end = name.len().min(15);
+    let shown = shown_name(name);
+    let mut bytes = [0; 16];
+    bytes[..shown.len()].copy_from_slice(shown.as_bytes());
+    // There is a NUL at the end of the array.
+    let name = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
+    rustix::thread::set_name(name)
+}
+
+/// What fits into the 15 bytes that the kernel keeps of a name: whole characters, up to a NUL.
+#[must_use]
+pub fn shown_name(name: &str) -> &str {
+    let mut end = name.find('\0').unwrap_or(name.len()).min(15);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    let mut bytes = [0; 16];
-    bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
-    // There is a NUL at the end of the array, if not before.
-    let name = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
-    rustix::thread::set_name(name)
+    &name[..end]
+}
+
+/// The directory that this process is in, whether or not it still has a path; close-on-exec.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`: no fd left.
+pub fn directory() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(".", flags, rustix::fs::Mode::empty())
+}
+
+/// Enters a directory that [`directory`] gave.
+///
+/// # Errors
+/// `EACCES`: it may no longer be entered.
+#[doc(alias = "fchdir")]
+pub fn enter(directory: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(directory)
 }
 
 /// Gives up, for this process and all it starts or executes, ever gaining privileges.

@@ -3,7 +3,7 @@
 //! README.md beside this file tells the whole story. Until the slot says `Running` the child is ours alone; any
 //! failure before that ends it with [`EXIT_BEFORE_TASK`], and the requester tells it from the slot.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use forkyard_sys::{Pid, clone, mask, pidfd, prctl};
@@ -110,12 +110,9 @@ pub(crate) fn note_exit() {
 }
 
 /// Sets what a request says about the surroundings: directory, environment, signal mask.
-pub(crate) fn surround(directory: Option<&[u8]>, signals: u64) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt;
+pub(crate) fn surround(directory: Option<OwnedFd>, signals: u64) -> Result<()> {
     if let Some(directory) = directory {
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(directory));
-        std::env::set_current_dir(path)
-            .map_err(|error| Error::io(format!("enter the parent's directory {}", path.display()), &error))?;
+        prctl::enter(directory.as_fd()).map_err(|errno| Error::os("enter the parent's directory", errno))?;
     }
     mask::replace(signals);
     Ok(())

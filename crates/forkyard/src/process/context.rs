@@ -64,7 +64,7 @@ impl Current {
             name.clone_into(&mut lock(&context.name));
         }
         // The file names the process even when another thread writes it; without /proc only one's own thread can be named.
-        std::fs::write("/proc/self/comm", name)
+        std::fs::write("/proc/self/comm", format!("{}\0", prctl::shown_name(name)))
             .or_else(|_| prctl::set_name(name).map_err(std::io::Error::from))
             .map_err(|error| Error::io("set the process's name", &error))
     }

@@ -191,10 +191,11 @@ fn become_child(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fa
     run(world, slot, request, fds)
 }
 
-fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, fds: Vec<OwnedFd>) -> ! {
+fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, mut fds: Vec<OwnedFd>) -> ! {
     let guarded = request.attributes.guarded;
     let post = Post { slot, index: request.slot, parcels: world.parcels.as_fd() };
-    let parent = Parent::new(world.requester, &world.requester_name, world.requester_pidfd.as_fd());
+    let name = request.parent_name.map_or(&*world.requester_name, |name| name.to_owned().leak());
+    let parent = Parent::new(world.requester, name, world.requester_pidfd.as_fd());
     child::begin(post, request.attributes, parent, || child::die_with(world.requester));
     if guarded {
         world.marker.write(&world.token);
@@ -202,7 +203,8 @@ fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, fds: Ve
     if let Some(variables) = &request.environment {
         entry::replace_variables(variables, &world.marker.line());
     }
-    if let Err(error) = child::surround(request.directory, request.mask) {
+    let directory = if request.directory { fds.pop() } else { None };
+    if let Err(error) = child::surround(directory, request.mask) {
         child::fail(&error);
     }
     child::call(request.task, request.args, fds)

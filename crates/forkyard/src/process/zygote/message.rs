@@ -45,8 +45,11 @@ pub(crate) struct Request<'a> {
     pub(crate) attributes: Attributes,
     /// The signal mask that it starts with.
     pub(crate) mask: u64,
-    /// The directory, where it is no longer the one that the zygote started in.
-    pub(crate) directory: Option<&'a [u8]>,
+    /// Whether the last of the fds is the directory to enter: the requester is no longer in the one that the zygote
+    /// started in.
+    pub(crate) directory: bool,
+    /// The requester's name, where it is no longer the one that the zygote was told.
+    pub(crate) parent_name: Option<&'a str>,
     /// All variables, where they are no longer those that the zygote started with.
     pub(crate) environment: Option<Vec<(Vec<u8>, Vec<u8>)>>,
     /// The task.
@@ -170,7 +173,8 @@ mod tests {
             slot: 3,
             attributes: Default::default(),
             mask: 0,
-            directory: None,
+            directory: false,
+            parent_name: None,
             environment: None,
             task: "t",
             args,

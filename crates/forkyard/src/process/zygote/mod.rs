@@ -10,16 +10,18 @@ mod sweep;
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use forkyard_sys::exec::{self, Plan};
 use forkyard_sys::wait::{self, ExitStatus};
-use forkyard_sys::{Errno, Pid, pidfd, poll, socket};
+use forkyard_sys::{Errno, Pid, pidfd, poll, prctl, socket};
 
 use self::message::{Ask, Fault, Hello, Packet, Reply, Request};
 use super::builder::Attributes;
+use super::context;
 use super::limit::hint as limit_hint;
 use super::task::{self, Call};
 use crate::error::{Error, Kind, Result};
@@ -124,18 +126,19 @@ impl Zygote {
         attributes: &Attributes,
     ) -> Result<Answer> {
         self.fill_reserve()?;
-        let directory = now.directory.as_deref().filter(|_| now.directory != self.surroundings.directory);
+        let directory = now.directory_since(&self.surroundings)?;
         let ask = Ask::Start(Request {
             slot,
             attributes: attributes.clone(),
             mask: forkyard_sys::mask::current(),
-            directory: directory.map(|path| path.as_os_str().as_bytes()),
+            directory: directory.is_some(),
+            parent_name: (now.name != self.surroundings.name).then_some(&now.name),
             environment: (now.environment != self.surroundings.environment).then(variables),
             task: call.task,
             args: &call.args,
         });
         let packet = message::encode(&ask).map_err(|fault| fault_error(&fault))?;
-        let fds: Vec<_> = call.fds.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
         let packet = match message::send(&self.socket, &packet, &fds, true).and_then(|()| self.hear()) {
             Ok(packet) => packet,
             Err(Fault::Os(errno)) if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::TOOMANYREFS) => {
@@ -157,7 +160,8 @@ impl Zygote {
             slot,
             attributes: attributes.clone(),
             mask: forkyard_sys::mask::current(),
-            directory: None,
+            directory: false,
+            parent_name: None,
             environment: None,
             task: call.task,
             args: &call.args,
@@ -253,23 +257,41 @@ fn fault_error(fault: &Fault) -> Error {
 /// What of this process a child shall find as it is, and a zygote has as it was.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Surroundings {
-    directory: Option<PathBuf>,
+    /// Path, device and inode: a path may have gone to another directory, and a directory may get another path.
+    directory: Option<(PathBuf, u64, u64)>,
+    name: String,
     environment: u64,
     rights: [u32; 4],
 }
 
 impl Surroundings {
+    /// The directory, unless it is for certain the one of then.
+    fn directory_since(&self, then: &Surroundings) -> Result<Option<OwnedFd>> {
+        if self.directory.is_some() && self.directory == then.directory {
+            return Ok(None);
+        }
+        let failed = |errno| Error::os_hint("hand on this process's directory", errno, limit_hint(errno));
+        prctl::directory().map(Some).map_err(failed)
+    }
+
     pub(crate) fn now() -> Surroundings {
         let mut hasher = DefaultHasher::new();
         for variable in std::env::vars_os() {
             variable.hash(&mut hasher);
         }
         Surroundings {
-            directory: std::env::current_dir().ok(),
+            directory: directory(),
+            name: context::current().name(),
             environment: hasher.finish(),
             rights: forkyard_sys::pidfd::own_rights(),
         }
     }
+}
+
+/// `None` for a directory that was removed, or lies outside of what this process can see.
+fn directory() -> Option<(PathBuf, u64, u64)> {
+    let (path, metadata) = (std::env::current_dir().ok()?, std::fs::metadata(".").ok()?);
+    Some((path, metadata.dev(), metadata.ino()))
 }
 
 fn variables() -> Vec<(Vec<u8>, Vec<u8>)> {
