@@ -137,7 +137,8 @@ impl Builder {
         Ok(Process::new(forking::start(runtime, attributes, closure)?))
     }
 
-    /// As [`fork`](Builder::fork), also in a process with other threads.
+    /// As [`fork`](Builder::fork), also in a process with other threads. Standard output is not flushed before: half a
+    /// line that was printed is then printed by both.
     ///
     /// # Safety
     /// The closure, and everything it calls, must do without any lock that another thread may have held at that

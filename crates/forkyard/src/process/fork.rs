@@ -33,6 +33,7 @@ where
     R: Serialize,
 {
     refuse_other_threads(runtime, &attributes)?;
+    flush();
     // SAFETY: just checked.
     unsafe { start_unchecked(runtime, attributes, closure) }
 }
@@ -44,6 +45,7 @@ pub(crate) fn start_call(
     attributes: Attributes,
 ) -> Result<Arc<Child>> {
     refuse_other_threads(runtime, &attributes)?;
+    flush();
     let task = || task::find(call.task).and_then(|invoke| fd::incoming(call.fds, || invoke(&call.args)));
     // SAFETY: just checked.
     unsafe { copy(runtime, attributes, task) }
@@ -64,6 +66,13 @@ where
 {
     // SAFETY: the caller's promise.
     unsafe { copy(runtime, attributes, || task::encode_result(&closure())) }
+}
+
+/// Writes out half a line that was printed; the copy's end would print it again.
+fn flush() {
+    use std::io::Write;
+    // What cannot be written now will be tried twice.
+    let _ = std::io::stdout().flush();
 }
 
 fn refuse_other_threads(runtime: &Runtime, attributes: &Attributes) -> Result<()> {
