@@ -33,8 +33,7 @@ fn try_expand(attribute: TokenStream, item: TokenStream, wrap: Wrap) -> syn::Res
     };
 
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
-    let (docs, code): (Vec<Attribute>, Vec<Attribute>) =
-        function.attrs.drain(..).partition(is_for_the_name);
+    let (docs, code): (Vec<Attribute>, Vec<Attribute>) = function.attrs.drain(..).partition(is_for_the_name);
     function.attrs = code;
     // In its own body the function's name means the task, so that it can start itself.
     let inner = format_ident!("__forkyard_task");

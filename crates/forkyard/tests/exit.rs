@@ -1,0 +1,211 @@
+//! How a process ends: exit hooks, flushed output.
+
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+use common::isolated;
+use forkyard::process::{self, Builder, Ended, Fd, Start, at_exit};
+
+const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
+
+fn builder(start: Start) -> Builder {
+    Builder::new().start(start)
+}
+
+/// A hook that writes one letter.
+fn letter(out: &Fd, letter: &'static str) -> impl FnOnce() + Send + use<> {
+    let mut out = std::fs::File::from(out.try_clone().unwrap());
+    move || out.write_all(letter.as_bytes()).unwrap()
+}
+
+#[forkyard::task]
+fn hooked(out: Fd, how: String) -> u8 {
+    at_exit(letter(&out, "a"));
+    at_exit(letter(&out, "b"));
+    let late = out.try_clone().unwrap();
+    at_exit(move || {
+        letter(&late, "c")();
+        // One that is registered by a hook runs, too.
+        at_exit(letter(&late, "d"));
+    });
+    drop(out);
+    end(&how)
+}
+
+fn end(how: &str) -> u8 {
+    match how {
+        "exit" => process::exit(3),
+        "std exit" => std::process::exit(3),
+        "_exit" => process::_exit(3),
+        "panic" => panic!("on purpose"),
+        // SAFETY: a function without arguments that does not return.
+        "abort" => unsafe { libc::abort() },
+        "kill" => common::kill(common::own_pid(), 9),
+        _ => {}
+    }
+    0
+}
+
+/// What the hooks of a child that ends like this wrote, and how it ended.
+fn told(start: Start, how: &str) -> (String, Option<Ended>) {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let child = builder(start).spawn(hooked, (writer.into(), how.to_owned())).unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    let result = child.join();
+    (text, result.err().and_then(|error| error.ended()))
+}
+
+#[forkyard::task]
+fn hooks() {
+    for start in METHODS {
+        assert_eq!(told(start, "return"), ("cdba".to_owned(), None), "{start:?}");
+        assert_eq!(told(start, "panic"), ("cdba".to_owned(), None), "{start:?}");
+        assert_eq!(told(start, "exit"), ("cdba".to_owned(), Some(Ended::Exit)), "{start:?}");
+        assert_eq!(told(start, "std exit"), ("cdba".to_owned(), Some(Ended::Exit)), "{start:?}");
+        assert_eq!(told(start, "_exit"), (String::new(), Some(Ended::QuickExit)), "{start:?}");
+        assert_eq!(told(start, "abort"), (String::new(), Some(Ended::Signal)), "{start:?}");
+        assert_eq!(told(start, "kill"), (String::new(), Some(Ended::Signal)), "{start:?}");
+    }
+}
+
+#[test]
+fn exit_hooks_run_last_first_when_a_process_ends_by_itself_and_only_then() {
+    isolated(hooks);
+}
+
+#[forkyard::task]
+fn has_no_hooks() {}
+
+#[forkyard::task]
+fn parent_with_hooks(out: Fd) {
+    at_exit(letter(&out, "p"));
+    for start in METHODS {
+        builder(start).spawn(has_no_hooks, ()).unwrap().join().unwrap();
+        let own = out.try_clone().unwrap();
+        process::fork(move || at_exit(letter(&own, "f"))).unwrap().join().unwrap();
+    }
+}
+
+#[forkyard::task]
+fn not_inherited() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    builder(Start::Spawn).spawn(parent_with_hooks, (writer.into(),)).unwrap().join().unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "fffp", "a fork runs its own, and its parent's run once, in the parent");
+}
+
+#[test]
+fn exit_hooks_are_not_inherited() {
+    isolated(not_inherited);
+}
+
+#[forkyard::task]
+fn panicking_hook(out: Fd) -> u32 {
+    at_exit(letter(&out, "a"));
+    at_exit(|| panic!("in a hook, on purpose"));
+    at_exit(letter(&out, "b"));
+    7
+}
+
+#[forkyard::task]
+fn exiting_hook(out: Fd) -> u32 {
+    at_exit(letter(&out, "a"));
+    at_exit(|| process::_exit(9));
+    at_exit(letter(&out, "b"));
+    7
+}
+
+#[forkyard::task]
+fn bad_hooks() {
+    for start in METHODS {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let value = builder(start).spawn(panicking_hook, (writer.into(),)).unwrap().join().unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!((value, text.as_str()), (7, "ba"), "{start:?}: the others ran, and the value is told");
+
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let error = builder(start).spawn(exiting_hook, (writer.into(),)).unwrap().join().unwrap_err();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(error.ended(), Some(Ended::AfterTask), "{start:?}: {error}");
+        assert_eq!((error.exit_status().unwrap().code(), text.as_str()), (Some(9), "b"));
+    }
+}
+
+#[test]
+fn a_hook_that_panics_stops_no_other_and_one_that_exits_is_told() {
+    isolated(bad_hooks);
+}
+
+/// Puts a pipe in the place of stdout, says something without an end of line, and ends.
+#[forkyard::task]
+fn say(out: Fd, how: String) -> u8 {
+    let out = OwnedFd::from(out);
+    // SAFETY: replaces descriptor 1, which std's output uses by its number.
+    assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&out), 1) }, 1);
+    drop(out);
+    let mut stdout = std::io::stdout();
+    stdout.write_all(b"no end of line").unwrap();
+    end(&how)
+}
+
+#[forkyard::task]
+fn flushed() {
+    for start in METHODS {
+        for (how, expected) in [
+            ("return", "no end of line"),
+            ("exit", "no end of line"),
+            ("panic", "no end of line"),
+            ("_exit", ""),
+        ] {
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            let child = builder(start).spawn(say, (writer.into(), how.to_owned())).unwrap();
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            child.wait_ended().unwrap();
+            assert_eq!(text, expected, "{start:?}, {how}");
+        }
+    }
+}
+
+#[test]
+fn what_a_child_printed_is_flushed_at_its_end() {
+    isolated(flushed);
+}
+
+/// Prints half a line before it forks.
+#[forkyard::task]
+fn print_and_fork(out: Fd) {
+    let out = OwnedFd::from(out);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&out), 1) }, 1);
+    drop(out);
+    let mut stdout = std::io::stdout();
+    stdout.write_all(b"parent,").unwrap();
+    for start in METHODS {
+        builder(start).spawn(has_no_hooks, ()).unwrap().join().unwrap();
+    }
+    process::fork(|| std::io::stdout().write_all(b"child,").unwrap()).unwrap().join().unwrap();
+    stdout.write_all(b"parent").unwrap();
+}
+
+#[forkyard::task]
+fn printed_once() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    builder(Start::Spawn).spawn(print_and_fork, (writer.into(),)).unwrap().join().unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "parent,child,parent");
+}
+
+#[test]
+fn what_was_printed_before_a_fork_appears_once() {
+    isolated(printed_once);
+}
