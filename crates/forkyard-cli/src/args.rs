@@ -11,16 +11,17 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
+use forkyard::serve::Handler;
 use forkyard::signal::Signal;
 
 use crate::address::{self, Bind};
-use crate::flags::{self, Cli, Command, Handler, Mode};
+use crate::flags::{self, Cli, Command, Mode};
+use crate::log::Level;
 use crate::{config_file, exit};
 
 /// What is to be done.
 pub(crate) struct Invocation {
-    /// −1 errors only, 0 normal, 1 more.
-    pub(crate) verbosity: i8,
+    pub(crate) level: Level,
     pub(crate) task: Task,
 }
 
@@ -37,16 +38,8 @@ pub(crate) struct Serving {
     pub(crate) bind: Vec<Bind>,
     /// Nobody asked for an address, so that inherited listeners take the default's place.
     pub(crate) bind_by_default: bool,
-    pub(crate) work: Work,
+    pub(crate) handler: Handler,
     pub(crate) flags: flags::Serve,
-}
-
-/// Who serves a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    Upper,
-    Echo,
-    Program(Vec<OsString>),
 }
 
 /// Why there is nothing to do: help was asked for, or the command line is wrong.
@@ -84,8 +77,12 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         matches = self::matches(&both).map_err(|error| refusal(error, Some(note)))?;
     }
     let cli = Cli::from_arg_matches(&matches).map_err(|error| refusal(error, None))?;
-    // Both on the command line: the parser has kept the last. Only one of them can come from the environment.
-    let verbosity = if cli.quiet && cli.verbose == 0 { -1 } else { cli.verbose.min(1) as i8 };
+    // Of two on the command line the parser has kept the last; quiet may also come from the environment.
+    let level = match (cli.verbose, cli.quiet) {
+        (true, _) => Level::Detail,
+        (false, true) => Level::Error,
+        (false, false) => Level::Info,
+    };
     let task = match cli.command {
         Command::Serve(serve) => {
             let of = |name| matches.subcommand_matches("serve").and_then(|serve| serve.value_source(name));
@@ -110,7 +107,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         Command::Man(man) => Task::Man(man.of),
         Command::Completions(completions) => Task::Completions(completions.shell),
     };
-    Ok(Invocation { verbosity, task })
+    Ok(Invocation { level, task })
 }
 
 fn matches(argv: &[OsString]) -> Result<ArgMatches, clap::Error> {
@@ -165,12 +162,12 @@ fn serving(
              leave out --mode prefork",
         );
     }
-    let work = match (flags.program.is_empty(), flags.handler) {
-        (false, _) => Work::Program(flags.program.clone()),
-        (true, Handler::Upper) => Work::Upper,
-        (true, Handler::Echo) => Work::Echo,
+    let handler = match (flags.program.is_empty(), flags.handler) {
+        (false, _) => Handler::Program(flags.program.clone()),
+        (true, flags::Handler::Upper) => Handler::Upper,
+        (true, flags::Handler::Echo) => Handler::Echo,
     };
-    Ok(Serving { bind, bind_by_default: bind_source == ValueSource::DefaultValue, work, flags })
+    Ok(Serving { bind, bind_by_default: bind_source == ValueSource::DefaultValue, handler, flags })
 }
 
 /// An error in the arguments of `command`, told in the parser's own style.
@@ -192,14 +189,13 @@ fn from_environment(error: &clap::Error) -> Option<String> {
     let ContextValue::String(arg) = error.get(ContextKind::InvalidArg)? else { return None };
     let ContextValue::String(value) = error.get(ContextKind::InvalidValue)? else { return None };
     let name = arg.trim_start_matches('-').split([' ', '=']).next()?;
-    let mut all = Cli::command();
+    let all = Cli::command();
     let commands = std::iter::once(&all).chain(all.get_subcommands());
     let variable = commands
         .flat_map(clap::Command::get_arguments)
         .find(|arg| arg.get_long() == Some(name))
         .and_then(clap::Arg::get_env)?
         .to_owned();
-    all.build();
     (std::env::var_os(&variable)?.to_str()? == value.as_str())
         .then(|| format!("the value may come from the environment: {} is set to it", variable.display()))
 }

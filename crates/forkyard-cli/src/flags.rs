@@ -38,8 +38,8 @@ pub(crate) struct Cli {
     pub(crate) quiet: bool,
 
     /// Print more, for instance which signals arrive
-    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 901)]
-    pub(crate) verbose: u8,
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, display_order = 901)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]

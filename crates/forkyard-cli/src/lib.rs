@@ -31,7 +31,7 @@ pub fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(refusal) => return refusal.report(),
     };
-    log::level(invocation.verbosity);
+    log::set_level(invocation.level);
     let code = match invocation.task {
         args::Task::Serve(serving) => commands::serve::run(*serving),
         args::Task::Connect(to) => commands::connect::run(&to),

@@ -7,16 +7,27 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-static LEVEL: AtomicI8 = AtomicI8::new(0);
+/// How much is printed; each level has what is above it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Level {
+    /// What went wrong.
+    Error,
+    /// What the operator wants to know.
+    Info,
+    /// What only somebody who looks for a fault wants to know.
+    Detail,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static FILE: Mutex<Option<(PathBuf, File)>> = Mutex::new(None);
 
-/// −1 prints errors only, 0 also what the operator wants to know, 1 more.
-pub(crate) fn level(verbosity: i8) {
-    LEVEL.store(verbosity, Ordering::Relaxed);
+/// Prints up to this level from now on.
+pub(crate) fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
 /// Writes to this file from now on, at its end.
@@ -32,23 +43,20 @@ pub(crate) fn reopen() -> io::Result<bool> {
     path.map_or(Ok(false), |path| to_file(path).map(|()| true))
 }
 
-/// What went wrong.
 pub(crate) fn error(event: fmt::Arguments<'_>) {
-    write(-1, event);
+    write(Level::Error, event);
 }
 
-/// What the operator wants to know.
 pub(crate) fn info(event: fmt::Arguments<'_>) {
-    write(0, event);
+    write(Level::Info, event);
 }
 
-/// What only somebody who looks for a fault wants to know.
 pub(crate) fn detail(event: fmt::Arguments<'_>) {
-    write(1, event);
+    write(Level::Detail, event);
 }
 
-fn write(level: i8, event: fmt::Arguments<'_>) {
-    if level > LEVEL.load(Ordering::Relaxed) {
+fn write(level: Level, event: fmt::Arguments<'_>) {
+    if level as u8 > LEVEL.load(Ordering::Relaxed) {
         return;
     }
     // One write per line, so that lines of several processes do not mix.

@@ -11,9 +11,9 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use forkyard::serve::{Address, Event};
+use forkyard::serve::{Address, Event, Handler};
 
-use crate::args::{Serving, Work};
+use crate::args::Serving;
 use crate::notify::Notify;
 use crate::{exit, log, own};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(serving: Serving) -> u8 {
         log::error(format_args!("cannot write the log to {}: {error}", path.display()));
         return exit::NOT_STARTED;
     }
-    if let Work::Program(words) = &serving.work
+    if let Handler::Program(words) = &serving.handler
         && let Err((code, why)) = program::check(words)
     {
         log::error(format_args!("{why}"));
@@ -76,7 +76,7 @@ pub(crate) fn run(serving: Serving) -> u8 {
             _ => {}
         }
     });
-    match server.run(plan::handler(serving.work)) {
+    match server.run(serving.handler) {
         Ok(_) => match ending.signal() {
             Some(signal) => own::end_by(signal),
             None => exit::OK,

@@ -2,10 +2,10 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use forkyard::serve::{Address, Config, Handler, Mode, Rights, Server};
+use forkyard::serve::{Address, Config, Mode, Rights, Server};
 
 use crate::address::{Bind, HostPort};
-use crate::args::{Serving, Work};
+use crate::args::Serving;
 use crate::flags::{self, Serve};
 
 /// Opens the listeners; the error is a message.
@@ -21,14 +21,6 @@ pub(super) fn server(serving: &Serving) -> Result<Server, String> {
         }
     }
     builder.build().map_err(failed)
-}
-
-pub(super) fn handler(work: Work) -> Handler {
-    match work {
-        Work::Upper => Handler::Upper,
-        Work::Echo => Handler::Echo,
-        Work::Program(words) => Handler::Program(words),
-    }
 }
 
 fn config(flags: &Serve) -> forkyard::Result<Config> {
