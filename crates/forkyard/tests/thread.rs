@@ -203,6 +203,7 @@ fn the_end_of_main_joins_threads_and_not_daemonic_ones() {
         let _first = thread::spawn(
             || {
                 std::thread::sleep(Duration::from_millis(100));
+                eprintln!("first");
                 let _second = thread::spawn(
                     || {
                         std::thread::sleep(Duration::from_millis(100));
@@ -210,7 +211,6 @@ fn the_end_of_main_joins_threads_and_not_daemonic_ones() {
                     },
                     (),
                 );
-                eprintln!("first");
             },
             (),
         )
