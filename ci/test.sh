@@ -84,6 +84,8 @@ if [ -n "$runner" ]; then
         ci/storm.py --connections 1500 --launcher "$runner" target/debug/forkyard
 fi
 
+tests "status page in a browser" 120 ci/browser.py target/debug/forkyard
+
 # cargo's own counts, plus one for each step.
 read -r passed failed < <(awk '/^test result: /{p += $4; f += $6} END {print p + 0, f + 0}' "$log")
 passed=$((passed + steps_passed))
