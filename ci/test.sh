@@ -62,6 +62,7 @@ step "lints" 900 cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "build" 900 cargo build --workspace --bins --examples
 step "build tests" 900 cargo test --workspace --no-run
 tests "unit and integration tests" 600 cargo test --workspace --no-fail-fast --tests
+step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
 
 mapfile -t again < <(process_tests)

@@ -24,7 +24,7 @@ use crate::time::Deadline;
 /// How long a daemonic child has between SIGTERM and SIGKILL at its parent's end.
 const LAST_GRACE: Duration = Duration::from_millis(500);
 
-/// A child process, whatever its task returns: what [`children`] lists and [`Process`] derefs to.
+/// A child process, whatever its task returns: what [`children`](super::children) lists and [`Process`] derefs to.
 ///
 /// All of it may be used by several threads at a time. In a fork of the process that started the child, every call
 /// says that it is no child of that one.
