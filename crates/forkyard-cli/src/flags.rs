@@ -33,12 +33,12 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 
     /// Print errors only
-    #[arg(short, long, global = true, action = ArgAction::SetTrue, overrides_with = "verbose", display_order = 900)]
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, overrides_with_all = ["verbose", "quiet"], display_order = 900)]
     #[arg(env = "FORKYARD_QUIET", hide_env = true, value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
 
     /// Print more, for instance which signals arrive
-    #[arg(short, long, global = true, action = ArgAction::SetTrue, display_order = 901)]
+    #[arg(short, long, global = true, action = ArgAction::SetTrue, overrides_with = "verbose", display_order = 901)]
     pub(crate) verbose: bool,
 }
 
