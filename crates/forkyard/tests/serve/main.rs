@@ -1,6 +1,7 @@
 //! The server, with real processes, sockets and signals. A file per question.
 
 mod basics;
+mod doors;
 mod kills;
 mod limits;
 mod support;

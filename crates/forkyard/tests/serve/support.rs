@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub(crate) struct Spec {
     pub(crate) user: Option<String>,
     pub(crate) no_new_privs: bool,
     pub(crate) status: bool,
+    /// Serve on the listener that comes with the order, by its number, instead of `bind`.
+    pub(crate) inherit: bool,
     /// A limit of the master itself, after it has begun.
     pub(crate) spare_files: Option<u64>,
 }
@@ -51,6 +54,7 @@ impl Default for Spec {
             user: None,
             no_new_privs: false,
             status: false,
+            inherit: false,
             spare_files: None,
         }
     }
@@ -81,7 +85,11 @@ fn lines(connection: Connection) -> std::io::Result<()> {
 
 /// The server's process: serves as the spec says, and does what the lines of `orders` say.
 #[forkyard::task]
-pub(crate) fn server_process(spec: Spec, orders: Fd, answers: Fd) -> Result<String, String> {
+pub(crate) fn server_process(spec: Spec, orders: Fd, answers: Fd, listener: Option<Fd>) -> Result<String, String> {
+    let mut spec = spec;
+    if let Some(listener) = &listener {
+        spec.bind = vec![format!("fd://{}", listener.as_fd().as_raw_fd())];
+    }
     serve(&spec, orders, answers).map_err(|error| error.to_string())
 }
 
@@ -178,11 +186,15 @@ impl Running {
     }
 
     pub(crate) fn try_start(spec: &Spec) -> Result<Running, String> {
+        Running::start_with(spec, None)
+    }
+
+    pub(crate) fn start_with(spec: &Spec, listener: Option<OwnedFd>) -> Result<Running, String> {
         let (orders_from, orders) = std::io::pipe().unwrap();
         let (answers, answers_to) = std::io::pipe().unwrap();
         let process = process::Builder::new()
             .name("server")
-            .spawn(server_process, (spec.clone(), Fd::from(orders_from), Fd::from(answers_to)));
+            .spawn(server_process, (spec.clone(), Fd::from(orders_from), Fd::from(answers_to), listener.map(Fd::from)));
         let process = process.unwrap();
         let mut running = Running {
             process,
