@@ -4,6 +4,8 @@
 //! The one unsafe block borrows a descriptor by number for the length of a duplication.
 #![allow(unsafe_code)]
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::io::FdFlags;
 use rustix::net::sockopt;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt::Timeout,
 };
@@ -195,6 +198,31 @@ pub fn receive_into(socket: impl AsFd, buffer: &mut Vec<u8>, wait: bool) -> Resu
         match rustix::net::recv(&socket, rustix::buffer::spare_capacity(buffer), receive_flags(wait)) {
             Err(Errno::INTR) => {}
             result => return result.map(|(len, _)| len),
+        }
+    }
+}
+
+/// Receives one message with at most one fd, which is made close-on-exec; 0 bytes are the end. Allocates nothing.
+///
+/// # Errors
+/// `EAGAIN`: there is none, and `wait` is false. `ECONNRESET`.
+pub fn receive_with_fd(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let flags = receive_flags(wait) | RecvFlags::CMSG_CLOEXEC;
+    loop {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, flags) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(message) => {
+                let mut fd = None;
+                for part in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(received) = part {
+                        fd = received.last();
+                    }
+                }
+                return Ok((message.bytes, fd));
+            }
         }
     }
 }

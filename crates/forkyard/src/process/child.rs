@@ -18,7 +18,7 @@ use super::{fd, panic, task};
 use crate::error::{Error, Panic, Result};
 
 /// Exit code of a child that could not reach its task; no task has run then.
-const EXIT_BEFORE_TASK: i32 = 71;
+pub(crate) const EXIT_BEFORE_TASK: i32 = 71;
 /// Exit code after a panic, as Rust's own main has it.
 const EXIT_PANICKED: i32 = 101;
 

@@ -20,6 +20,7 @@ mod limit;
 mod panic;
 pub(crate) mod runtime;
 pub mod signal;
+pub(crate) mod swarm;
 pub(crate) mod task;
 pub(crate) mod template;
 pub mod thread;
@@ -38,6 +39,7 @@ pub use forkyard_sys::wait::{Ending, ExitStatus, Usage};
 pub use handle::{Child, Process};
 pub use runtime::Exited;
 pub use task::{Function, Task};
+pub(crate) use zygote::FAMILY;
 pub use waiting::{
     children, try_wait, try_waitpid, wait, wait_any, wait_any_deadline, wait_any_timeout, wait_deadline,
     wait_timeout, waitpid,

@@ -273,6 +273,6 @@ impl Runtime {
 }
 
 /// What the kernel or a sandbox answers where `CLONE_PARENT` is not to be had.
-fn is_refusal_of_siblings(errno: Errno) -> bool {
+pub(crate) fn is_refusal_of_siblings(errno: Errno) -> bool {
     matches!(errno, Errno::INVAL | Errno::PERM | Errno::NOSYS)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use forkyard_sys::{Pid, pidfd, wait};
 
 use super::builder::Attributes;
-use super::limit;
+use super::{limit, swarm};
 use super::runtime::Runtime;
 use super::task::Call;
 use super::zygote::{Answer, Surroundings, Zygote};
@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 
 /// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
 const ATTEMPTS: usize = 5;
+const SIGKILL: i32 = 9;
 
 /// The thread that guarded children's lives are tied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,85 @@ impl Template {
         Err(Error::new(format!("start process \"{}\"", attributes.name), Kind::Protocol(why)))
     }
 
+    /// Starts children of the enlisted swarm, one for each number. Fewer, with the reason, if the kernel refused.
+    pub(crate) fn start_many(
+        &mut self,
+        runtime: &'static Runtime,
+        numbers: &[u64],
+    ) -> (Vec<Started>, Option<Error>) {
+        let mut births = Vec::with_capacity(numbers.len());
+        let mut failed = self.ensure(runtime).err();
+        for &number in numbers {
+            if failed.is_some() {
+                break;
+            }
+            match runtime.board.offer() {
+                Ok(slot) => births.push((slot, number)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        let Some(zygote) = self.zygote.as_mut().filter(|_| !births.is_empty()) else {
+            return (Vec::new(), failed);
+        };
+        let (pids, refused) = match zygote.start_many(&births) {
+            Some(answer) => answer,
+            None => {
+                self.lose();
+                // What was born has written itself down; the rest is for another try.
+                let pids = births.iter().map(|&(slot, _)| born(runtime, slot));
+                (pids.map_while(|pid| pid).collect(), None)
+            }
+        };
+        if let Some(errno) = refused {
+            failed = Some(Error::os_hint("start processes", errno, limit::hint(errno)));
+        }
+        let mut started = Vec::with_capacity(pids.len());
+        let mut pids = pids.into_iter();
+        for (slot, _) in births {
+            match pids.next().map(|pid| (pid, swarm::open(pid))) {
+                Some((pid, Ok(pidfd))) => started.push(Started { pid, pidfd, slot }),
+                Some((pid, Err(errno))) => {
+                    self.end_unwatched(pid);
+                    runtime.board.release(slot);
+                    failed = Some(Error::os_hint("watch a process", errno, limit::hint(errno)));
+                }
+                None => runtime.board.release(slot),
+            }
+        }
+        (started, failed)
+    }
+
+    /// Ends a child for whose pidfd there was no room, with the number that is kept free for this.
+    fn end_unwatched(&mut self, pid: Pid) {
+        if let Some(zygote) = &mut self.zygote {
+            zygote.with_reserve(|| {
+                if let Ok(pidfd) = swarm::open(pid) {
+                    // ESRCH: it has ended by itself.
+                    let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
+                    let _ = wait::reap(pidfd.as_fd());
+                }
+            });
+        }
+    }
+
+    /// Starts a child by executing this program afresh: where siblings are refused.
+    pub(crate) fn start_alone(
+        &mut self,
+        runtime: &'static Runtime,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<Started> {
+        let slot = runtime.board.offer()?;
+        let zygote = Zygote::exec(&runtime.outfit()?, self.preload.as_ref(), true);
+        match zygote.and_then(|zygote| zygote.become_child(slot, call, attributes)) {
+            Ok((pid, pidfd)) => Ok(Started { pid, pidfd, slot }),
+            Err(error) => {
+                runtime.board.release(slot);
+                Err(error)
+            }
+        }
+    }
+
     /// The zygote's pid. `None` while there is no zygote.
     pub(crate) fn pid(&self) -> Option<Pid> {
         self.zygote.as_ref().map(Zygote::pid)
@@ -163,8 +243,12 @@ fn exec_for_keeper(runtime: &'static Runtime) -> Result<Zygote> {
 /// The child that a lost zygote had made before it could say so: the kernel wrote its pid into the slot. The zygote
 /// is dead and reaped, so nothing changes any more; the child is ours and unreaped, so its number is its own.
 fn born_unseen(runtime: &Runtime, slot: u32) -> Option<(Pid, OwnedFd)> {
+    let pid = born(runtime, slot)?;
+    Some((pid, swarm::open(pid).ok()?))
+}
+
+/// The child that the kernel wrote into this slot.
+fn born(runtime: &Runtime, slot: u32) -> Option<Pid> {
     let born = runtime.board.slot(slot)?.born.load(Ordering::Acquire);
-    let pid = Pid::from_raw(i32::try_from(born).ok()?)?;
-    let pidfd = pidfd::open(pid).ok()?;
-    wait::has_ended(pidfd.as_fd()).is_ok().then_some((pid, pidfd))
+    Pid::from_raw(i32::try_from(born).ok()?)
 }

@@ -1,6 +1,7 @@
 //! What a child of a server does: waits for a connection, claims it, serves it.
 //!
-//! `prepare` runs once in the zygote; its clones inherit what it set up at no cost. `serve_slot` runs in each.
+//! `prepare` runs once in the zygote; its clones inherit what it set up at no cost. `serve_number` runs in each, or
+//! `serve_slot` in a worker that gets a lane of its own.
 //!
 //! Killed here: README.md beside this file, "If … is killed here".
 
@@ -9,18 +10,20 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkyard_sys::epoll::EventFd;
-use forkyard_sys::net;
+use forkyard_sys::{net, socket};
 use forkyard_sys::prctl::own_process_group;
 use serde::{Deserialize, Serialize};
 
 use super::builtin::{self, BUFFER, Change, Over};
 use super::connection::Connection;
 use super::handoff::{self, Handed, Packet};
+use super::peer::Peer;
 use super::rights::Rights;
 use super::scoreboard::{Bell, Board, Cell, ChildState};
 use super::ucspi::Program;
 use super::{multiplex, server::Handler};
 use crate::error::{Error, Kind, Result};
+use crate::process::swarm::{self, Swarm};
 use crate::process::{self, Fd};
 
 /// What a zygote is told.
@@ -111,20 +114,73 @@ fn inherit(setup: Setup) -> Result<()> {
         handler,
         buffer: Mutex::new(Vec::with_capacity(BUFFER)),
     };
+    warm_up(&inherited);
+    // A built-in handler is all that runs in its child. A program's child must be found by who cleans up.
+    let bare = matches!(inherited.handler, Ready::Change(_));
+    swarm::enlist(Swarm { run: serve_number, bare, name: NAME });
     INHERITED
         .set(inherited)
         .map_err(|_| Error::new("prepare the zygote", Kind::Protocol("it was prepared before".to_owned())))
 }
 
-/// Serves connections from the common lane, or from one of its own: one, `most`, or (0) any number of them.
+/// What children are called in process lists.
+pub(super) const NAME: &str = "forkyard-child";
+
+/// Serves one connection of its own, so that the code and data for it are in memory and the clones find them there.
+fn warm_up(inherited: &Inherited) {
+    let Ready::Change(_) = &inherited.handler else { return };
+    let rehearse = || -> forkyard_sys::Result<()> {
+        let board = Board::create(1, 1)?;
+        let ((to, lane), (client, fd)) = (socket::pair()?, socket::pair()?);
+        board.announce(0, 1, 0, &Peer::Unix);
+        let handed = Handed { fd, index: 0, number: 1, accepted: 0, peer: Peer::Unix, neighbours: 1 };
+        handoff::send(to.as_fd(), &handed)?;
+        drop(handed);
+        net::send(&client, b"a", true)?;
+        net::finish_sending(&client)?;
+        let settings = Settings { once: true, ..inherited.settings.clone() };
+        let desk = Desk { board: &board, bell: &inherited.bell, settings: &settings, slot: 0 };
+        serve_one_by_one(&desk, lane.as_fd(), &inherited.handler, &inherited.buffer, 1)
+    };
+    // Whatever fails here fails in the children too, where it is told.
+    let _ = rehearse();
+}
+
+/// A child's number in its swarm: its slot of the scoreboard, and after how many connections it leaves (0: never).
+pub(super) fn number(slot: u32, most: u64) -> u64 {
+    most << SLOT_BITS | u64::from(slot)
+}
+
+const SLOT_BITS: u32 = 20;
+
+/// What a clone of the zygote does.
+fn serve_number(number: u64) -> i32 {
+    let slot = (number & ((1 << SLOT_BITS) - 1)) as u32;
+    match serve_here(slot, number >> SLOT_BITS, None) {
+        Ok(()) => 0,
+        Err(why) => {
+            let line = format!("forkyard: child {}: {why}\n", std::process::id());
+            eprint!("{line}");
+            1
+        }
+    }
+}
+
+/// Serves connections from the common lane, or from one of its own: `most`, or (0) any number of them.
 #[crate::task]
 pub(super) fn serve_slot(slot: u32, most: u64, lane: Option<Fd>) -> std::result::Result<(), String> {
+    serve_here(slot, most, lane.map(OwnedFd::from))
+}
+
+fn serve_here(slot: u32, most: u64, own: Option<OwnedFd>) -> std::result::Result<(), String> {
     let inherited = INHERITED.get().ok_or("this process was not cloned from a server's zygote")?;
     let desk = Desk { board: &inherited.board, bell: &inherited.bell, settings: &inherited.settings, slot };
-    desk.set(Cell::Pid, u64::from(std::process::id()));
-    let own = lane.map(OwnedFd::from);
     let lane = own.as_ref().or(inherited.lane.as_ref()).ok_or("there is no lane")?.as_fd();
     inherited.settings.rights.drop_in_child().map_err(|error| error.to_string())?;
+    // Reading first lets the kernel map the neighbouring pages along with this one; writing would not.
+    if desk.leaving() {
+        return Ok(());
+    }
     let result = match (&inherited.handler, &own) {
         (Ready::Change(change), Some(_)) => multiplex::serve(&desk, lane, *change),
         (handler, _) => serve_one_by_one(&desk, lane, handler, &inherited.buffer, most),
@@ -140,11 +196,10 @@ fn serve_one_by_one(
     most: u64,
 ) -> forkyard_sys::Result<()> {
     let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut fds = Vec::with_capacity(1);
     let mut served = 0;
     loop {
         desk.enter(ChildState::Idle);
-        match handoff::receive(lane, &mut fds, true)? {
+        match handoff::receive(lane, true)? {
             Packet::Connection(handed) => {
                 if desk.claim(handed.index as usize, handed.number, handed.accepted) {
                     desk.enter(ChildState::Busy);

@@ -8,7 +8,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use forkyard_sys::{Errno, Result, socket};
+use forkyard_sys::{Errno, Result, net, socket};
 
 use super::peer::Peer;
 
@@ -57,24 +57,23 @@ pub(super) fn send_quit(lane: BorrowedFd<'_>) -> Result<()> {
     socket::send(lane, &bytes([QUIT, 0, 0, 0, 0, 0, 0, 0]), &[], true)
 }
 
-/// Takes the oldest packet; waits for one if told to. `fds` is only there to be used again.
-pub(super) fn receive(lane: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>, wait: bool) -> Result<Packet> {
+/// Takes the oldest packet; waits for one if told to.
+pub(super) fn receive(lane: BorrowedFd<'_>, wait: bool) -> Result<Packet> {
     let mut bytes = [0; LEN];
     loop {
-        fds.clear();
-        let received = match socket::receive(lane, &mut bytes, fds, !wait) {
+        let (len, fd) = match net::receive_with_fd(lane, &mut bytes, wait) {
             Ok(received) => received,
             Err(Errno::AGAIN) => return Ok(Packet::Nothing),
             Err(Errno::CONNRESET) => return Ok(Packet::End),
             Err(errno) => return Err(errno),
         };
-        if received.len == 0 {
+        if len == 0 {
             return Ok(Packet::End);
         }
         let words = words(&bytes);
-        match (words[0], fds.pop(), u32::try_from(words[1])) {
+        match (words[0], fd, u32::try_from(words[1])) {
             (QUIT, _, _) => return Ok(Packet::Quit),
-            (CONNECTION, Some(fd), Ok(index)) if received.len == LEN => {
+            (CONNECTION, Some(fd), Ok(index)) if len == LEN => {
                 let peer = Peer::from_words([words[4], words[5], words[6]]);
                 let [number, accepted, neighbours] = [words[2], words[3], words[7]];
                 return Ok(Packet::Connection(Handed { fd, index, number, accepted, peer, neighbours }));
@@ -118,15 +117,14 @@ mod tests {
         send(to.as_fd(), &Handed { fd, index: 3, number: 9, accepted: 5, peer, neighbours: 1 }).unwrap();
         send_quit(to.as_fd()).unwrap();
         drop(to);
-        let mut fds = Vec::new();
-        match receive(from.as_fd(), &mut fds, true).unwrap() {
+        match receive(from.as_fd(), true).unwrap() {
             Packet::Connection(handed) => {
                 assert_eq!((handed.index, handed.number, handed.accepted, handed.peer), (3, 9, 5, peer));
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(receive(from.as_fd(), &mut fds, true).unwrap(), Packet::Quit));
-        assert!(matches!(receive(from.as_fd(), &mut fds, true).unwrap(), Packet::End));
+        assert!(matches!(receive(from.as_fd(), true).unwrap(), Packet::Quit));
+        assert!(matches!(receive(from.as_fd(), true).unwrap(), Packet::End));
     }
 
     #[test]
@@ -135,6 +133,6 @@ mod tests {
         for garbage in [&[2u8; 64][..], &[0; 64], &[7], &[2; 63]] {
             socket::send(&to, garbage, &[], true).unwrap();
         }
-        assert!(matches!(receive(from.as_fd(), &mut Vec::new(), false).unwrap(), Packet::Nothing));
+        assert!(matches!(receive(from.as_fd(), false).unwrap(), Packet::Nothing));
     }
 }

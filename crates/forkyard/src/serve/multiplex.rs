@@ -59,7 +59,6 @@ impl Worker<'_> {
     fn run(&mut self, lane: BorrowedFd<'_>) -> Result<()> {
         let mut ready = Vec::with_capacity(EVENTS);
         let mut buffer = Vec::with_capacity(BUFFER);
-        let mut fds = Vec::with_capacity(1);
         let tick = self.desk.tick();
         let mut open = true;
         self.desk.enter(ChildState::Idle);
@@ -71,7 +70,7 @@ impl Worker<'_> {
             for event in &ready {
                 match usize::try_from(event.data.u64()).unwrap_or(0).checked_sub(1) {
                     Some(place) => self.attend(place, &mut buffer),
-                    None => open = open && self.take(lane, &mut fds)?,
+                    None => open = open && self.take(lane)?,
                 }
             }
             if tick.is_some() {
@@ -82,9 +81,9 @@ impl Worker<'_> {
     }
 
     /// Takes new connections from the lane; false when it has ended.
-    fn take(&mut self, lane: BorrowedFd<'_>, fds: &mut Vec<OwnedFd>) -> Result<bool> {
+    fn take(&mut self, lane: BorrowedFd<'_>) -> Result<bool> {
         for _ in 0..TAKEN_AT_ONCE {
-            match handoff::receive(lane, fds, false)? {
+            match handoff::receive(lane, false)? {
                 Packet::Connection(handed) => self.begin(handed)?,
                 Packet::Nothing => break,
                 Packet::Quit | Packet::End => {

@@ -16,6 +16,7 @@ use forkyard_sys::net::{self, End};
 use forkyard_sys::{Errno, clone};
 
 use super::peer::Peer;
+use crate::process::FAMILY;
 
 /// A program, its arguments and the environment that all its runs have in common.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ pub(super) fn find(name: &[u8]) -> Result<CString, Errno> {
 impl Program {
     /// Looks everything up that does not depend on the connection.
     pub(super) fn prepare(args: &[Vec<u8>]) -> Program {
-        let environment = std::env::vars_os().filter(|(name, _)| !is_private(name.as_bytes()));
+        let environment = std::env::vars_os();
+        let environment = environment.filter(|(name, _)| !is_private(name.as_bytes()) && name != FAMILY);
         let environment = environment.filter_map(|(name, value)| {
             let mut text = name.into_vec();
             text.push(b'=');
@@ -76,6 +78,10 @@ impl Program {
     pub(super) fn replace_this_process(&self, fd: OwnedFd, peer: Peer, neighbours: u64) -> ! {
         let mut environment = self.environment.clone();
         environment.extend(about(fd.as_fd(), peer, neighbours));
+        // By this the zygote finds the program and what it starts, if the master is killed.
+        environment.extend(std::env::var_os(FAMILY).and_then(|family| {
+            CString::new([FAMILY.as_bytes(), b"=", family.as_bytes()].concat()).ok()
+        }));
         // A program that was not there when the server started may have been installed since.
         let found = self.found.clone().or_else(|_| find(&self.name));
         let errno = match found {

@@ -16,6 +16,7 @@ use crate::process::board::Slot;
 use crate::process::child::{self, Post};
 use crate::process::context::Parent;
 use crate::process::global::Global;
+use crate::process::swarm::{self, Swarm};
 use crate::process::{exit, fd, panic, task};
 use crate::shm::Table;
 
@@ -147,6 +148,35 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                     if last.is_some() { Reply::Born(0) } else { Reply::Refused(Errno::SRCH.raw_os_error()) };
                 answer(&socket, &reply, last.as_ref())?;
             }
+            Ask::Many(births) => {
+                last = None;
+                let mut born = Vec::with_capacity(births.len());
+                let mut refused = None;
+                let swarm = swarm::enlisted().ok_or_else(|| Fault::Garbled("no swarm".to_owned()))?;
+                for &(index, number) in &births {
+                    let slot = world
+                        .table
+                        .get(index as usize)
+                        .ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
+                    // SAFETY: a zygote has one thread.
+                    #[allow(unsafe_code)]
+                    let side = template.and_then(|template| unsafe { template.clone_sibling(&slot.born) });
+                    match side {
+                        Ok(Side::Child) => {
+                            drop(socket);
+                            become_one_of(world, swarm, slot, index, number)
+                        }
+                        Ok(Side::Caller { pid, .. }) => {
+                            born.push(pid.as_raw_nonzero().get().unsigned_abs());
+                        }
+                        Err(errno) => {
+                            refused = Some(errno.raw_os_error());
+                            break;
+                        }
+                    }
+                }
+                answer(&socket, &Reply::BornMany(born, refused), None)?;
+            }
             Ask::Start(_) if packet.received.fds_lost => {
                 answer(&socket, &Reply::Refused(Errno::MFILE.raw_os_error()), None)?;
             }
@@ -173,6 +203,14 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
             }
         }
     }
+}
+
+fn become_one_of(world: &'static World, swarm: Swarm, slot: &'static Slot, index: u32, number: u64) -> ! {
+    swarm::become_one(swarm, number, world.requester, || {
+        world.marker.write(&world.token);
+        let post = Post { slot, index, parcels: world.parcels.as_fd() };
+        (post, Parent::new(world.requester, &world.requester_name, world.requester_pidfd.as_fd()))
+    })
 }
 
 fn wait_for_request(world: &World, socket: &OwnedFd) -> Result<(), Fault> {

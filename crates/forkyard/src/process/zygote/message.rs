@@ -66,6 +66,8 @@ pub(crate) enum Ask<'a> {
     Start(Request<'a>),
     /// Send the last pidfd once more: there was no room for it.
     Again,
+    /// Start a swarm's children: a slot of the outcome board and a number for each.
+    Many(Vec<(u32, u64)>),
 }
 
 /// What the zygote answers.
@@ -79,6 +81,8 @@ pub(crate) enum Reply {
     Born(u32),
     /// The kernel's error number.
     Refused(i32),
+    /// The pids of a swarm's children; fewer than asked for if the kernel refused with the number given.
+    BornMany(Vec<u32>, Option<i32>),
 }
 
 /// Why a message could not be sent or received.

@@ -3,6 +3,7 @@
 //! README.md one folder up tells the protocol and what happens when either side is killed.
 
 mod entry;
+pub(crate) use entry::FAMILY;
 mod inside;
 pub(crate) mod message;
 mod sweep;
@@ -149,6 +150,21 @@ impl Zygote {
         Ok(self.born(packet))
     }
 
+    /// Asks for children of the enlisted swarm: a slot of the outcome board and a number for each. `None`: the zygote is
+    /// gone, or stuck, or talks nonsense.
+    pub(crate) fn start_many(&mut self, births: &[(u32, u64)]) -> Option<(Vec<Pid>, Option<Errno>)> {
+        self.fill_reserve().ok()?;
+        let packet = message::encode(&Ask::Many(births.to_vec())).ok()?;
+        message::send(&self.socket, &packet, &[], true).ok()?;
+        match self.hear().ok()?.decode() {
+            Ok(Reply::BornMany(pids, refused)) if pids.len() <= births.len() => {
+                let pids = pids.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+                Some((pids.collect(), refused.map(Errno::from_raw_os_error)))
+            }
+            _ => None,
+        }
+    }
+
     /// Hands the first request to a zygote that was made for one child, which is what it becomes.
     pub(crate) fn become_child(
         self,
@@ -201,6 +217,14 @@ impl Zygote {
             Ok(Some(pidfd)) => Answer::Born(pid, pidfd),
             _ => Answer::Lost,
         }
+    }
+
+    /// Calls `what` with one number more free than there is.
+    pub(crate) fn with_reserve(&mut self, what: impl FnOnce()) {
+        self.reserve = None;
+        what();
+        // If somebody else took the number meanwhile, the next start says so.
+        let _ = self.fill_reserve();
     }
 
     fn fill_reserve(&mut self) -> Result<()> {

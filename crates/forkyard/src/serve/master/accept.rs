@@ -214,7 +214,7 @@ impl Master {
         self.connections.drop_claimed();
         if self.connections.unclaimed_since() == Some(since) && self.shared && self.may_start() {
             self.take_back(None);
-            if let Err(error) = self.start_one() {
+            if let Err(error) = self.start_common(1) {
                 self.back_off(error);
             }
         }

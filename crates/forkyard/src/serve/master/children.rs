@@ -136,20 +136,26 @@ impl Children {
 
     /// A slot for another one, with memory on the scoreboard; `None` if there is none.
     pub(super) fn reserve(&mut self, board: &Board) -> Option<u32> {
-        let slot = *self.free.last()?;
+        let slot = self.free.pop()?;
         if slot as usize >= self.committed {
-            board.commit_child(slot as usize).ok()?;
+            if board.commit_child(slot as usize).is_err() {
+                self.free.push(slot);
+                return None;
+            }
             self.committed = slot as usize + 1;
         }
-        board.clear_child(slot as usize);
         Some(slot)
     }
 
-    /// Puts a child into the slot that was reserved.
+    /// Gives a reserved slot back.
+    pub(super) fn give_back(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+
+    /// Puts a child into a reserved slot.
     pub(super) fn insert(&mut self, slot: u32, child: Child) {
-        if self.free.last() == Some(&slot) {
-            self.free.pop();
-            self.slots[slot as usize] = Some(child);
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = Some(child);
             self.count += 1;
         }
     }

@@ -11,7 +11,7 @@ use super::super::scoreboard::Board;
 use crate::error::{Error, Result};
 use crate::process::Fd;
 use crate::process::builder::Attributes;
-use crate::process::runtime;
+use crate::process::runtime::{self, Runtime};
 use crate::process::template::{Anchor, Started, Template};
 
 /// A generation of children. Dropping the sending end of its lane retires them all, without a race.
@@ -57,27 +57,49 @@ impl Generation {
         Ok(Generation { id, template, shared, to: Some(to), from, living: 0, unfinished: 0, quits: 0 })
     }
 
-    /// Starts a child for a slot of the scoreboard, which serves `most` connections (0: any number). It gets this lane, if
-    /// there is no common one.
-    pub(super) fn start(&mut self, slot: u32, most: u64, lane: Option<BorrowedFd<'_>>) -> Result<Started> {
-        let lane = match lane {
-            None => None,
-            Some(lane) => {
-                let copy = lane.try_clone_to_owned();
-                let errno = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                Some(Fd::from(copy.map_err(|e| Error::os("start a child of the server", errno(e)))?))
+    /// Starts a worker with a lane of its own for a slot of the scoreboard.
+    pub(super) fn start_with_lane(&mut self, slot: u32, lane: OwnedFd) -> Result<Started> {
+        let call = child::serve_slot.call(&(slot, 0u64, Some(Fd::from(lane))))?;
+        let runtime = runtime::get()?;
+        let started = match self.template.start(runtime, &call, &attributes()) {
+            Err(error) if error.errno().is_some_and(runtime::is_refusal_of_siblings) => {
+                self.template.start_alone(runtime, &call, &attributes())
             }
-        };
-        let call = child::serve_slot.call(&(slot, most, lane))?;
-        let attributes = Attributes {
-            name: "forkyard-child".to_owned(),
-            daemon: true,
-            allow_children: true,
-            guarded: true,
-        };
-        let started = self.template.start(runtime::get()?, &call, &attributes)?;
+            result => result,
+        }?;
         self.living += 1;
         Ok(started)
+    }
+
+    /// The same on the common lane, where the kernel refuses clones.
+    fn start_alone(&mut self, runtime: &'static Runtime, slot: u32, most: u64) -> Result<Started> {
+        let call = child::serve_slot.call(&(slot, most, None::<Fd>))?;
+        self.template.start_alone(runtime, &call, &attributes())
+    }
+
+    /// Starts children on the common lane: for each a slot of the scoreboard, and how many connections it serves
+    /// (0: any number). Fewer, with the reason, if not all could be started.
+    pub(super) fn start_many(&mut self, children: &[(u32, u64)]) -> (Vec<Started>, Option<Error>) {
+        let runtime = match runtime::get() {
+            Ok(runtime) => runtime,
+            Err(error) => return (Vec::new(), Some(error)),
+        };
+        let numbers: Vec<u64> = children.iter().map(|&(slot, most)| child::number(slot, most)).collect();
+        let (mut started, mut error) = self.template.start_many(runtime, &numbers);
+        if error.as_ref().and_then(Error::errno).is_some_and(runtime::is_refusal_of_siblings) {
+            error = None;
+            for &(slot, most) in &children[started.len()..] {
+                match self.start_alone(runtime, slot, most) {
+                    Ok(one) => started.push(one),
+                    Err(refused) => {
+                        error = Some(refused);
+                        break;
+                    }
+                }
+            }
+        }
+        self.living += started.len();
+        (started, error)
     }
 
     /// The zygote's pid, while there is one.
@@ -148,12 +170,15 @@ impl Generation {
     }
 }
 
+fn attributes() -> Attributes {
+    Attributes { name: child::NAME.to_owned(), daemon: true, allow_children: true, guarded: true }
+}
+
 /// Takes everything out of a lane; how many `QUIT`s there were.
 fn empty(lane: BorrowedFd<'_>) -> usize {
     let mut quits = 0;
-    let mut fds = Vec::new();
     loop {
-        match handoff::receive(lane, &mut fds, false) {
+        match handoff::receive(lane, false) {
             // A copy; the master has kept its own.
             Ok(Packet::Connection(_)) => {}
             Ok(Packet::Quit) => quits += 1,

@@ -1,12 +1,11 @@
 //! Starting children, and seeing them end.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use forkyard_sys::epoll::Interest;
 use forkyard_sys::time::monotonic_ns;
 use forkyard_sys::wait::{Ending, ExitStatus};
-use forkyard_sys::{Errno, socket};
+use forkyard_sys::socket;
 
 use super::super::config::Mode;
 use super::super::event::Event;
@@ -129,46 +128,79 @@ impl Master {
         if self.starts.pending(now).is_some() || self.zygotes.pending(now).is_some() {
             return Ok(());
         }
-        for _ in 0..self.missing().min(most) {
-            self.start_one()?;
-        }
-        Ok(())
+        let missing = self.missing().min(most);
+        if self.shared { self.start_common(missing) } else { (0..missing).try_for_each(|_| self.start_own()) }
     }
 
-    pub(super) fn start_one(&mut self) -> Result<()> {
-        let what = "start a child of the server";
-        let Some(slot) = self.children.reserve(&self.board) else {
-            return Err(Error::new(what, Kind::Invalid("there are too many children already".to_owned())));
-        };
-        let lane = if self.shared { None } else { Some(self.new_lane()?) };
+    /// Starts children on the common lane.
+    pub(super) fn start_common(&mut self, count: usize) -> Result<()> {
+        let mut births = Vec::with_capacity(count);
+        for _ in 0..count {
+            births.push((self.prepare_slot()?, self.requests_for_one()));
+        }
+        let Some(generation) = self.generations.last_mut() else { return Ok(()) };
+        let id = generation.id;
+        let (started, error) = generation.start_many(&births);
+        for &(slot, _) in births.iter().skip(started.len()).rev() {
+            self.forget_slot(slot);
+        }
+        self.note_zygote_of_start()?;
+        for (started, (slot, most)) in started.into_iter().zip(births) {
+            self.watch_child(slot, Child::new(started, id, None, most))?;
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Starts a worker with a lane of its own.
+    fn start_own(&mut self) -> Result<()> {
+        let (to, from) = socket::pair().map_err(|errno| Error::os("make a worker's lane", errno))?;
+        let slot = self.prepare_slot()?;
         let most = self.requests_for_one();
         let Some(generation) = self.generations.last_mut() else { return Ok(()) };
         let id = generation.id;
-        self.board.set_child_state(slot as usize, ChildState::Starting);
-        self.board.set_cell(slot as usize, Cell::Started, monotonic_ns());
-        let started =
-            generation.start(slot, most, lane.as_ref().map(|(_, from): &(_, OwnedFd)| from.as_fd()));
-        let started = match started {
-            Ok(started) => started,
-            Err(error) => {
-                self.board.clear_child(slot as usize);
-                return Err(error);
+        match generation.start_with_lane(slot, from) {
+            Ok(started) => {
+                self.note_zygote_of_start()?;
+                self.watch_child(slot, Child::new(started, id, Some(to), most))
             }
+            Err(error) => {
+                self.forget_slot(slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare_slot(&mut self) -> Result<u32> {
+        let Some(slot) = self.children.reserve(&self.board) else {
+            let why = "there are too many children already".to_owned();
+            return Err(Error::new("start a child of the server", Kind::Invalid(why)));
         };
-        let child = Child::new(started, id, lane.map(|(to, _)| to), most);
+        let place = slot as usize;
+        self.board.clear_child(place);
+        self.board.set_child_state(place, ChildState::Starting);
+        self.board.set_cell(place, Cell::Started, monotonic_ns());
+        Ok(slot)
+    }
+
+    fn forget_slot(&mut self, slot: u32) {
+        self.board.clear_child(slot as usize);
+        self.children.give_back(slot);
+    }
+
+    fn watch_child(&mut self, slot: u32, child: Child) -> Result<()> {
         self.board.set_cell(slot as usize, Cell::Pid, u64::from(child.pid));
         let watched = self.epoll.add(child.pidfd(), Key::Child(slot).word(), Interest::IN);
         self.children.insert(slot, child);
         self.board.count(Count::Started, 1);
-        // The zygote may have been found dead, and been made anew for this.
-        self.zygote_died |= self.board.fact(Fact::Zygote) != 0;
-        self.watch_zygote()?;
-        self.zygote_died = false;
-        watched.map_err(|errno| Error::os(what, errno))
+        watched.map_err(|errno| Error::os("watch a child of the server", errno))
     }
 
-    fn new_lane(&self) -> Result<(OwnedFd, OwnedFd)> {
-        socket::pair().map_err(|errno| Error::os("make a worker's lane", errno))
+    /// The zygote may have been found dead by a start, and been made anew for it.
+    fn note_zygote_of_start(&mut self) -> Result<()> {
+        self.zygote_died |= self.board.fact(Fact::Zygote) != 0;
+        let watched = self.watch_zygote();
+        self.zygote_died = false;
+        watched
     }
 
     /// After how many connections the next worker is to be replaced; 0 for never.
