@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkyard_sys::epoll::EventFd;
-use forkyard_sys::{net, socket};
+use forkyard_sys::{inherit, net, socket};
 use forkyard_sys::prctl::own_process_group;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +142,7 @@ fn warm_up(inherited: &Inherited) {
         let desk = Desk { board: &board, bell: &inherited.bell, settings: &settings, slot: 0 };
         serve_one_by_one(&desk, lane.as_fd(), &inherited.handler, &inherited.buffer, 1)
     };
+    inherit::forget_code();
     // Whatever fails here fails in the children too, where it is told.
     let _ = rehearse();
 }

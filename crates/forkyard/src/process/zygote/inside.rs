@@ -100,7 +100,9 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
     if let Some((name, args)) = preload {
         run_preload(&name, &args, fds.collect())?;
     }
-    forkyard_sys::inherit::keep_touched_pages();
+    if swarm::enlisted().is_some() {
+        forkyard_sys::inherit::keep_code();
+    }
     Ok(WORLD.set(World { table, parcels, requester, requester_name: name, requester_pidfd, token, marker }))
 }
 
