@@ -15,10 +15,10 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::io::FdFlags;
 use rustix::net::sockopt;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketFlags, SocketType, sockopt::Timeout,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage};
 
 use crate::{Errno, Result};
 

@@ -39,11 +39,11 @@ pub use forkyard_sys::wait::{Ending, ExitStatus, Usage};
 pub use handle::{Child, Process};
 pub use runtime::Exited;
 pub use task::{Function, Task};
-pub(crate) use zygote::FAMILY;
 pub use waiting::{
     children, try_wait, try_waitpid, wait, wait_any, wait_any_deadline, wait_any_timeout, wait_deadline,
     wait_timeout, waitpid,
 };
+pub(crate) use zygote::FAMILY;
 
 pub use crate::error::Ended;
 

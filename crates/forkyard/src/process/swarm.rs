@@ -41,7 +41,12 @@ pub(super) fn enlisted() -> Option<Swarm> {
 }
 
 /// Becomes a child of a swarm.
-pub(super) fn become_one(swarm: Swarm, number: u64, requester: Pid, identity: impl FnOnce() -> (Post, Parent)) -> ! {
+pub(super) fn become_one(
+    swarm: Swarm,
+    number: u64,
+    requester: Pid,
+    identity: impl FnOnce() -> (Post, Parent),
+) -> ! {
     if swarm.bare {
         if !child::die_with(requester) {
             clone::exit_now(child::EXIT_BEFORE_TASK);

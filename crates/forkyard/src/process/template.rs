@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use forkyard_sys::{Pid, pidfd, wait};
 
 use super::builder::Attributes;
-use super::{limit, swarm};
 use super::runtime::Runtime;
 use super::task::Call;
 use super::zygote::{Answer, Surroundings, Zygote};
+use super::{limit, swarm};
 use crate::error::{Error, Kind, Result};
 
 /// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.

@@ -10,8 +10,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use forkyard_sys::epoll::EventFd;
-use forkyard_sys::{inherit, net, socket};
 use forkyard_sys::prctl::own_process_group;
+use forkyard_sys::{inherit, net, socket};
 use serde::{Deserialize, Serialize};
 
 use super::builtin::{self, BUFFER, Change, Over};

@@ -79,9 +79,10 @@ impl Program {
         let mut environment = self.environment.clone();
         environment.extend(about(fd.as_fd(), peer, neighbours));
         // By this the zygote finds the program and what it starts, if the master is killed.
-        environment.extend(std::env::var_os(FAMILY).and_then(|family| {
-            CString::new([FAMILY.as_bytes(), b"=", family.as_bytes()].concat()).ok()
-        }));
+        environment.extend(
+            std::env::var_os(FAMILY)
+                .and_then(|family| CString::new([FAMILY.as_bytes(), b"=", family.as_bytes()].concat()).ok()),
+        );
         // A program that was not there when the server started may have been installed since.
         let found = self.found.clone().or_else(|_| find(&self.name));
         let errno = match found {

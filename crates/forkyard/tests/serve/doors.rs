@@ -102,13 +102,13 @@ fn a_program_knows_both_ends_of_its_connection() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let script = "echo $PROTO $TCPLOCALIP $TCPLOCALPORT $TCPREMOTEIP $TCPREMOTEPORT $TCPCONNNUM; \
                       env | grep -c -e ^LISTEN_ -e ^NOTIFY_SOCKET -e ^FORKYARD_ZYGOTE";
-        let server = Running::start(&Spec { bind: vec![address.to_owned()], ..program(&["sh", "-c", script]) });
+        let server =
+            Running::start(&Spec { bind: vec![address.to_owned()], ..program(&["sh", "-c", script]) });
         let mut stream = connect(server.address());
         let (here, there) = (stream.local_addr().unwrap(), server.address());
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let expected =
-            format!("TCP {} {} {} {} 1\n0\n", there.ip(), there.port(), here.ip(), here.port());
+        let expected = format!("TCP {} {} {} {} 1\n0\n", there.ip(), there.port(), here.ip(), here.port());
         assert_eq!(answer, expected);
         server.stop();
     }

@@ -85,7 +85,12 @@ fn lines(connection: Connection) -> std::io::Result<()> {
 
 /// The server's process: serves as the spec says, and does what the lines of `orders` say.
 #[forkyard::task]
-pub(crate) fn server_process(spec: Spec, orders: Fd, answers: Fd, listener: Option<Fd>) -> Result<String, String> {
+pub(crate) fn server_process(
+    spec: Spec,
+    orders: Fd,
+    answers: Fd,
+    listener: Option<Fd>,
+) -> Result<String, String> {
     let mut spec = spec;
     if let Some(listener) = &listener {
         spec.bind = vec![format!("fd://{}", listener.as_fd().as_raw_fd())];
@@ -192,9 +197,10 @@ impl Running {
     pub(crate) fn start_with(spec: &Spec, listener: Option<OwnedFd>) -> Result<Running, String> {
         let (orders_from, orders) = std::io::pipe().unwrap();
         let (answers, answers_to) = std::io::pipe().unwrap();
-        let process = process::Builder::new()
-            .name("server")
-            .spawn(server_process, (spec.clone(), Fd::from(orders_from), Fd::from(answers_to), listener.map(Fd::from)));
+        let process = process::Builder::new().name("server").spawn(
+            server_process,
+            (spec.clone(), Fd::from(orders_from), Fd::from(answers_to), listener.map(Fd::from)),
+        );
         let process = process.unwrap();
         let mut running = Running {
             process,

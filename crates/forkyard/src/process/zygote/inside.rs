@@ -156,10 +156,8 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 let mut refused = None;
                 let swarm = swarm::enlisted().ok_or_else(|| Fault::Garbled("no swarm".to_owned()))?;
                 for &(index, number) in &births {
-                    let slot = world
-                        .table
-                        .get(index as usize)
-                        .ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
+                    let slot =
+                        world.table.get(index as usize).ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
                     // SAFETY: a zygote has one thread.
                     #[allow(unsafe_code)]
                     let side = template.and_then(|template| unsafe { template.clone_sibling(&slot.born) });

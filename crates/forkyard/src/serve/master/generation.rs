@@ -25,6 +25,8 @@ pub(super) struct Generation {
     pub(super) living: usize,
     /// Connections handed to children through the common lane and not over.
     pub(super) unfinished: usize,
+    /// Children that are about to be started: what is sent for them lies in the lane when they look into it.
+    pub(super) coming: usize,
     /// `QUIT`s that no child is known to have taken.
     pub(super) quits: usize,
 }
@@ -54,7 +56,17 @@ impl Generation {
         let call = child::prepare.call(&(setup,))?;
         let mut template = Template::unmade(Anchor::Caller, Some(call));
         template.ensure(runtime::get()?)?;
-        Ok(Generation { id, template, shared, to: Some(to), from, living: 0, unfinished: 0, quits: 0 })
+        Ok(Generation {
+            id,
+            template,
+            shared,
+            to: Some(to),
+            from,
+            living: 0,
+            unfinished: 0,
+            coming: 0,
+            quits: 0,
+        })
     }
 
     /// Starts a worker with a lane of its own for a slot of the scoreboard.
@@ -132,7 +144,7 @@ impl Generation {
         if !self.shared || self.to.is_none() {
             return 0;
         }
-        self.living.saturating_sub(self.unfinished + self.quits)
+        (self.living + self.coming).saturating_sub(self.unfinished + self.quits)
     }
 
     /// Sends a connection down the common lane.

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use forkyard_sys::epoll::Interest;
+use forkyard_sys::socket;
 use forkyard_sys::time::monotonic_ns;
 use forkyard_sys::wait::{Ending, ExitStatus};
-use forkyard_sys::socket;
 
 use super::super::config::Mode;
 use super::super::event::Event;
@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::process::runtime;
 
 /// Children started before the loop looks at its events again.
-pub(super) const STARTS_AT_ONCE: usize = 4;
+pub(super) const STARTS_AT_ONCE: usize = 8;
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 /// A zygote that lived so long did not die of itself.
@@ -136,10 +136,21 @@ impl Master {
     pub(super) fn start_common(&mut self, count: usize) -> Result<()> {
         let mut births = Vec::with_capacity(count);
         for _ in 0..count {
-            births.push((self.prepare_slot()?, self.requests_for_one()));
+            match self.prepare_slot() {
+                Ok(slot) => births.push((slot, self.requests_for_one())),
+                Err(error) if births.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
+        let count = births.len();
+        // What waits is sent first: a child that finds its packet there need not sleep and be woken.
+        if let Some(generation) = self.generations.last_mut() {
+            generation.coming = count;
+        }
+        self.hand_off_pending();
         let Some(generation) = self.generations.last_mut() else { return Ok(()) };
         let id = generation.id;
+        generation.coming = 0;
         let (started, error) = generation.start_many(&births);
         for &(slot, _) in births.iter().skip(started.len()).rev() {
             self.forget_slot(slot);
