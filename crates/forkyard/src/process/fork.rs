@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,16 +78,32 @@ fn flush() {
 
 fn refuse_other_threads(runtime: &Runtime, attributes: &Attributes) -> Result<()> {
     let ours = 1 + runtime.keeper.threads() + signal::own_threads();
-    let others = thread_count().saturating_sub(ours);
+    // The kernel lists a thread for a while after a join of it has returned.
+    if thread_count(|_| true) <= ours {
+        return Ok(());
+    }
+    let others = thread_count(|thread| !is_exiting(thread)).saturating_sub(ours);
     if others == 0 {
         return Ok(());
     }
     Err(Error::new(format!("fork process \"{}\"", attributes.name), Kind::OtherThreads(others)))
 }
 
-/// Threads of this process; without /proc they cannot be counted, and more than one is assumed.
-fn thread_count() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(usize::MAX, Iterator::count)
+/// Threads of this process that `counts` holds for; without /proc they cannot be counted, and more than one is assumed.
+fn thread_count(counts: impl Fn(&Path) -> bool) -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(usize::MAX, |threads| {
+        threads.filter(|thread| thread.as_ref().map_or(true, |thread| counts(&thread.path()))).count()
+    })
+}
+
+/// True for a thread that has left the program for good: it is gone, or ending in the kernel (proc_pid_stat(5)).
+fn is_exiting(thread: &Path) -> bool {
+    const PF_EXITING: u64 = 4;
+    let Ok(stat) = std::fs::read_to_string(thread.join("stat")) else { return true };
+    // The name, in parentheses, may contain anything.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let flags = fields.split_whitespace().nth(6).and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 unsafe fn copy<C>(runtime: &'static Runtime, attributes: Attributes, task: C) -> Result<Arc<Child>>
@@ -97,7 +114,7 @@ where
         Error::os_hint(format!("fork process \"{}\"", attributes.name), errno, limit::hint(errno))
     };
     if attributes.guarded {
-        lock(&runtime.template).ensure(runtime)?;
+        runtime.with_template(|template| template.ensure(runtime))?;
     }
     let lifeline = if attributes.guarded { Some(socket::pair().map_err(failed)?) } else { None };
     let reserve = runtime.reserve().map_err(failed)?;
@@ -130,6 +147,7 @@ where
         }
         Ok(Some(pid)) => {
             drop((children, gate, template));
+            runtime.keeper.catch_up(runtime);
             drop(reserve);
             let (pidfd, lifeline) = (opened(pid), lifeline.map(|(ours, _)| ours));
             // EPIPE: somebody killed it.
@@ -141,6 +159,7 @@ where
         }
         Err(errno) => {
             drop((children, gate, template));
+            runtime.keeper.catch_up(runtime);
             runtime.board.release(slot);
             Err(failed(errno))
         }
