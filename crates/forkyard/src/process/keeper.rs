@@ -5,7 +5,7 @@
 //! [`epoll`](forkyard_sys::epoll) it holds `gate`, so a fork that holds the gate finds it in no lock.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, mpsc};
 
 use forkyard_sys::epoll::{Epoll, EventFd, Interest};
@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     errands: Mutex<Vec<Errand>>,
     gate: Mutex<()>,
     running: AtomicBool,
+    /// The zygote died while somebody held the template.
+    missed: AtomicBool,
 }
 
 impl Keeper {
@@ -42,6 +44,7 @@ impl Keeper {
             errands: Mutex::default(),
             gate: Mutex::new(()),
             running: AtomicBool::new(false),
+            missed: AtomicBool::new(false),
         };
         keeper.set.add(&keeper.wake, WAKE, Interest::IN)?;
         Ok(keeper)
@@ -83,6 +86,16 @@ impl Keeper {
         receiver.recv().unwrap_or_else(|_| {
             Err(Error::new("start a zygote", Kind::Protocol("the keeper thread ended".to_owned())))
         })
+    }
+
+    /// To be called after the template was let go of: has the zygote looked after that died meanwhile.
+    pub(crate) fn catch_up(&self, runtime: &'static Runtime) {
+        // Between the unlocking before and the load: see `revive`.
+        fence(Ordering::SeqCst);
+        if self.missed.load(Ordering::Relaxed) {
+            lock(&self.errands).push(Box::new(move || revive(runtime)));
+            self.wake.notify();
+        }
     }
 
     /// Reaps this child when it ends, unless somebody waits for it then.
@@ -152,10 +165,18 @@ impl Keeper {
     }
 }
 
-/// The zygote died: makes another, so that guarded children are guarded again. A start that is going on notices by
-/// itself and does the same.
+/// The zygote died: makes another, so that guarded children are guarded again. Whoever holds the template may be
+/// waiting for the keeper, so the keeper does not wait for it: either the second try finds it free, or its holder finds
+/// `missed` set after letting go of it.
 fn revive(runtime: &'static Runtime) {
-    let Ok(mut template) = runtime.template.try_lock() else { return };
+    let template = &runtime.template;
+    let tried = template.try_lock().or_else(|_| {
+        runtime.keeper.missed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        template.try_lock()
+    });
+    let Ok(mut template) = tried else { return };
+    runtime.keeper.missed.store(false, Ordering::Relaxed);
     let died = template.pidfd().is_some_and(|pidfd| {
         matches!(forkyard_sys::pidfd::wait_readable(pidfd.as_fd(), Some(std::time::Instant::now())), Ok(true))
     });

@@ -156,12 +156,19 @@ impl Runtime {
         (self.own_pidfd.as_fd(), self.parcels.1.as_fd())
     }
 
+    /// Calls `act` with the template, under its lock.
+    pub(crate) fn with_template<T>(&'static self, act: impl FnOnce(&mut Template) -> T) -> T {
+        let result = act(&mut lock(&self.template));
+        self.keeper.catch_up(self);
+        result
+    }
+
     /// Starts a child by the zygote; by an exec where siblings are refused.
     pub(crate) fn start_by_zygote(&'static self, call: &Call, attributes: Attributes) -> Result<Arc<Child>> {
         if self.exec_only.load(Ordering::Relaxed) {
             return self.start_by_exec(call, attributes);
         }
-        let started = lock(&self.template).start(self, call, &attributes);
+        let started = self.with_template(|template| template.start(self, call, &attributes));
         match started {
             Ok(started) => self.adopt(started.pid, started.pidfd, started.slot, attributes, None),
             Err(error) if error.errno().is_some_and(is_refusal_of_siblings) => {
@@ -176,7 +183,7 @@ impl Runtime {
     pub(crate) fn start_by_exec(&'static self, call: &Call, attributes: Attributes) -> Result<Arc<Child>> {
         if attributes.guarded && !self.exec_only.load(Ordering::Relaxed) {
             // The zygote stands guard over what a guarded child starts.
-            lock(&self.template).ensure(self)?;
+            self.with_template(|template| template.ensure(self))?;
         }
         let slot = self.board.offer()?;
         // On the keeper's thread, because a guarded child's life is tied to the thread that made it.

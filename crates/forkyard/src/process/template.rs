@@ -3,17 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use forkyard_sys::{Pid, pidfd, wait};
+use forkyard_sys::{Errno, Pid, pidfd, wait};
 
 use super::builder::Attributes;
 use super::runtime::Runtime;
 use super::task::Call;
-use super::zygote::{Answer, Surroundings, Zygote};
+use super::zygote::{ATTEMPTS, Answer, Surroundings, Zygote};
 use super::{limit, swarm};
 use crate::error::{Error, Kind, Result};
 
-/// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
-const ATTEMPTS: usize = 5;
 const SIGKILL: i32 = 9;
 
 /// The thread that guarded children's lives are tied to.
@@ -113,8 +111,8 @@ impl Template {
                 }
                 Answer::Lost => {
                     self.lose();
-                    if let Some(born) = born_unseen(runtime, slot) {
-                        return Ok(born);
+                    if let Some(pid) = born(runtime, slot) {
+                        return adopt_unseen(pid, attributes);
                     }
                 }
             }
@@ -240,11 +238,18 @@ fn exec_for_keeper(runtime: &'static Runtime) -> Result<Zygote> {
     Ok(zygote)
 }
 
-/// The child that a lost zygote had made before it could say so: the kernel wrote its pid into the slot. The zygote
-/// is dead and reaped, so nothing changes any more; the child is ours and unreaped, so its number is its own.
-fn born_unseen(runtime: &Runtime, slot: u32) -> Option<(Pid, OwnedFd)> {
-    let pid = born(runtime, slot)?;
-    Some((pid, swarm::open(pid).ok()?))
+/// The child that a lost zygote had made before it could say so. The zygote is dead and reaped, so nothing changes any
+/// more; the child is ours and unreaped, so its number is its own. Whatever fails here, it is not started again: its
+/// task may have run.
+fn adopt_unseen(pid: Pid, attributes: &Attributes) -> Result<(Pid, OwnedFd)> {
+    swarm::open(pid).map(|pidfd| (pid, pidfd)).map_err(|errno| {
+        let hint = match errno {
+            Errno::CHILD | Errno::SRCH => "it has ended, and somebody else took its status".to_owned(),
+            errno => limit::hint(errno),
+        };
+        let number = pid.as_raw_nonzero();
+        Error::os_hint(format!("watch process \"{}\" (pid {number})", attributes.name), errno, hint)
+    })
 }
 
 /// The child that the kernel wrote into this slot.

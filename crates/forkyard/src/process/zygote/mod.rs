@@ -25,11 +25,13 @@ use super::builder::Attributes;
 use super::context;
 use super::limit::hint as limit_hint;
 use super::task::{self, Call};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Ended, Error, Kind, Result};
 
 /// How long a zygote may take to answer before it counts as stuck (stopped, or starved): generous, because it stands
 /// for "never", and its death is seen at once by other means.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
+pub(crate) const ATTEMPTS: usize = 5;
 const SIGKILL: i32 = 9;
 
 /// What every zygote of a process is given.
@@ -62,7 +64,20 @@ pub(crate) enum Answer {
 
 impl Zygote {
     /// Executes this program afresh as a zygote. The calling thread becomes what the children's lives are tied to.
+    /// One that is killed before it is ready is replaced, a few times.
     pub(crate) fn exec(outfit: &Outfit<'_>, preload: Option<&Call>, once: bool) -> Result<Zygote> {
+        let was_killed = |error: &Error| error.exit_status().is_some_and(|s| s.signal() == Some(SIGKILL));
+        let mut made = Zygote::exec_once(outfit, preload, once);
+        for _ in 1..ATTEMPTS {
+            match made {
+                Err(error) if was_killed(&error) => made = Zygote::exec_once(outfit, preload, once),
+                made => return made,
+            }
+        }
+        made
+    }
+
+    fn exec_once(outfit: &Outfit<'_>, preload: Option<&Call>, once: bool) -> Result<Zygote> {
         let what = "start a zygote";
         let surroundings = Surroundings::now();
         let token = token()?;
@@ -101,7 +116,10 @@ impl Zygote {
             Ok(Ok(Reply::Ready)) => return Ok(()),
             Ok(Ok(Reply::Unfit(why))) => why,
             Ok(other) => format!("unexpected answer {other:?}"),
-            Err(Fault::Gone) => format!("it ended before it was ready: {}", self.status()),
+            Err(Fault::Gone) => {
+                let kind = Kind::ChildEnded { status: self.status(), ended: Ended::BeforeTask };
+                return Err(Error::new("start a zygote", kind));
+            }
             Err(Fault::Os(Errno::TIMEDOUT)) => format!("no answer within {} s", PATIENCE.as_secs()),
             Err(fault) => format!("{fault:?}"),
         };
