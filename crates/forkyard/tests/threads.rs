@@ -1,0 +1,268 @@
+//! Starts from a program with many threads, with children and the zygote killed at any moment of a start: no hang,
+//! every end told right, nothing left.
+//!
+//! `FORKYARD_LONG=1` runs the 10 000 starts of the promise, `FORKYARD_SEED=n` the choices of an earlier run.
+
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use common::{children_of, eventually, isolated, open_fds, own_pid, state_of, zygote};
+use forkyard::process::{self, Builder, Ended, Pid, Start};
+
+const THREADS: u64 = 64;
+const SIGKILL: i32 = 9;
+
+/// A stream of numbers without pattern (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("FORKYARD_SEED").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or_else(|| u64::from_ne_bytes(forkyard_sys::random::bytes().unwrap()))
+}
+
+fn spin(duration: Duration) {
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
+
+/// A value that fits into a slot, or one that travels as a parcel.
+#[forkyard::task]
+fn answer(n: u64) -> Vec<u64> {
+    let len = if n.is_multiple_of(3) { 700 } else { 2 };
+    vec![n; len]
+}
+
+/// What all threads of a storm share.
+struct Storm {
+    start: Start,
+    seed: u64,
+    starts: u64,
+    /// Starts begun, starts told of.
+    begun: AtomicU64,
+    told: AtomicU64,
+    killed: AtomicU64,
+    /// What the killer of zygotes hit: a child has the zygote's name until it says its own.
+    victims: Mutex<BTreeSet<i32>>,
+    over: AtomicBool,
+}
+
+impl Storm {
+    fn new(start: Start, starts: u64) -> Storm {
+        let seed = seed();
+        println!("FORKYARD_SEED={seed}");
+        Storm {
+            start,
+            seed,
+            starts,
+            begun: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            killed: AtomicU64::new(0),
+            victims: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts and joins children until all have been; kills a third of them at a random moment of their start.
+    fn work(&self, thread: u64) {
+        let mut random = Random(self.seed ^ thread);
+        loop {
+            let n = self.begun.fetch_add(1, Relaxed);
+            if n >= self.starts {
+                return;
+            }
+            let child = Builder::new().start(self.start).spawn(answer, (n,)).unwrap();
+            let pid = child.pid().as_raw_nonzero().get();
+            let kill = random.below(3) == 0;
+            if kill {
+                spin(Duration::from_micros(random.below(2) * random.below(200)));
+                child.kill().unwrap();
+            }
+            match child.join() {
+                Ok(value) => {
+                    assert_eq!(value, answer(n));
+                    assert!(child.exit_status().unwrap().success());
+                }
+                Err(error) => {
+                    let status = error.exit_status().unwrap_or_else(|| panic!("{error}"));
+                    assert_eq!(status.signal(), Some(SIGKILL), "{error}");
+                    assert!(kill || self.victims.lock().unwrap().contains(&pid), "nobody killed it: {error}");
+                    let how = error.ended().unwrap();
+                    let possible = [Ended::BeforeTask, Ended::Signal, Ended::AfterTask];
+                    assert!(possible.contains(&how), "{error}");
+                    self.killed.fetch_add(1, Relaxed);
+                }
+            }
+            self.told.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Kills the zygote every now and then; sometimes its successor as well, as soon as it is there.
+    fn kill_zygotes(&self) -> u64 {
+        let mut random = Random(self.seed ^ 0xdead);
+        let mut kills = 0;
+        loop {
+            let next = self.told.load(Relaxed) + 5 + random.below(60);
+            while self.told.load(Relaxed) < next {
+                if self.over.load(Relaxed) {
+                    return kills;
+                }
+                std::thread::yield_now();
+            }
+            for _ in 0..=random.below(5) / 4 {
+                spin(Duration::from_micros(random.below(300)));
+                kills += u64::from(self.kill_zygote());
+            }
+        }
+    }
+
+    fn kill_zygote(&self) -> bool {
+        let Some(pid) = zygote() else { return false };
+        let Ok(pidfd) = forkyard_sys::pidfd::open(Pid::from_raw(pid).unwrap()) else { return false };
+        // The number may be somebody else's by now.
+        if zygote() != Some(pid) {
+            return false;
+        }
+        self.victims.lock().unwrap().insert(pid);
+        forkyard_sys::pidfd::send_signal(pidfd.as_fd(), SIGKILL).is_ok()
+    }
+
+    fn run(&self) {
+        // The runtime and its zygote, which stay, are there before descriptors are counted.
+        Builder::new().start(self.start).spawn(answer, (0,)).unwrap().join().unwrap();
+        process::spawn(answer, (0,)).unwrap().join().unwrap();
+        let before = open_fds();
+        let began = Instant::now();
+        let kills = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..THREADS).map(|i| scope.spawn(move || self.work(i))).collect();
+            let killer = scope.spawn(|| self.kill_zygotes());
+            let failed = workers.into_iter().filter_map(|worker| worker.join().err()).count();
+            self.over.store(true, Relaxed);
+            assert_eq!(failed, 0, "threads in which a start or a join went wrong");
+            killer.join().unwrap()
+        });
+        assert_eq!(self.told.load(Relaxed), self.starts);
+        let killed = self.killed.load(Relaxed);
+        println!(
+            "{:?}: {} starts in {:?}, {killed} ended by a kill, zygote killed {kills} times",
+            self.start,
+            self.starts,
+            began.elapsed()
+        );
+        self.nothing_is_left(&before);
+    }
+
+    fn nothing_is_left(&self, before: &BTreeSet<i32>) {
+        assert!(process::children().is_empty());
+        eventually("the zygote is there again, and alone", || {
+            let children = children_of(own_pid());
+            zygote().is_some_and(|pid| {
+                children.len() == 1 && children.contains(&pid) && state_of(pid) == Some('S')
+            })
+        });
+        let after = open_fds();
+        assert!(after.len() <= before.len(), "descriptors before {before:?}, after {after:?}");
+        process::spawn(answer, (1,)).unwrap().join().unwrap();
+    }
+}
+
+#[forkyard::task]
+fn zygote_storm() {
+    let starts = if std::env::var_os("FORKYARD_LONG").is_some() { 10_000 } else { 2_000 };
+    Storm::new(Start::Zygote, starts).run();
+}
+
+#[test]
+fn starts_from_64_threads_survive_kills_of_children_and_of_the_zygote() {
+    isolated(zygote_storm);
+}
+
+#[forkyard::task]
+fn spawn_storm() {
+    let starts = if std::env::var_os("FORKYARD_LONG").is_some() { 2_000 } else { 200 };
+    Storm::new(Start::Spawn, starts).run();
+}
+
+#[test]
+fn fresh_executions_from_64_threads_survive_kills() {
+    isolated(spawn_storm);
+}
+
+#[forkyard::task]
+fn fork_beside_threads() {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let over = &over;
+        // Threads that hold the allocator's locks now and then.
+        let use_allocator = move |i| {
+            while !over.load(Relaxed) {
+                drop(std::hint::black_box(vec![i; 100]));
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        };
+        let threads: Vec<_> = (0..THREADS).map(|i| scope.spawn(move || use_allocator(i))).collect();
+        let error = process::fork(|| 1).unwrap_err();
+        assert!(error.is_other_threads(), "{error}");
+        assert!(error.to_string().contains("64 other thread"), "{error}");
+        let error = Builder::new().start(Start::Fork).spawn(answer, (1,)).unwrap_err();
+        assert!(error.is_other_threads(), "{error}");
+
+        let mut random = Random(seed());
+        for n in 0..200u64 {
+            // SAFETY: the closure takes no lock but the allocator's, which glibc puts in order.
+            let child = unsafe { Builder::new().fork_with_threads(move || n + 1) }.unwrap();
+            if random.below(3) == 0 {
+                spin(Duration::from_micros(random.below(200)));
+                child.kill().unwrap();
+            }
+            match child.join() {
+                Ok(value) => assert_eq!(value, n + 1),
+                Err(error) => assert_eq!(error.exit_status().unwrap().signal(), Some(SIGKILL), "{error}"),
+            }
+        }
+        over.store(true, Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    assert_eq!(process::fork(|| 5).unwrap().join().unwrap(), 5, "the threads are gone");
+    assert!(children_of(own_pid()).len() <= 1);
+}
+
+#[forkyard::task]
+fn fork_after_joins() {
+    for n in 0..300 {
+        let threads: Vec<_> = (0..n % 4 + 1).map(|_| std::thread::spawn(|| ())).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(process::fork(move || n).unwrap().join().unwrap(), n);
+    }
+}
+
+#[test]
+fn threads_that_were_joined_are_in_no_forks_way() {
+    isolated(fork_after_joins);
+}
+
+#[test]
+fn a_fork_beside_other_threads_is_refused_unless_insisted_on() {
+    isolated(fork_beside_threads);
+}
