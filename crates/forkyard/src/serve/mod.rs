@@ -21,6 +21,7 @@ mod rights;
 mod scoreboard;
 mod server;
 mod stats;
+mod status;
 mod ucspi;
 
 pub use address::Address;

@@ -61,6 +61,10 @@ pub(super) enum Fact {
     Generation,
     /// Which [`Bell`]s the master wants to hear.
     Bell,
+    /// How many lines of children have ever been used, from the first on.
+    ChildLines,
+    /// How many lines of connections have.
+    ConnectionLines,
 }
 
 /// What a child may have to tell the master at once: bits of a word.
@@ -230,14 +234,23 @@ impl Board {
         self.lines.fd()
     }
 
-    /// Takes memory for the line of a child.
+    /// Takes memory for the line of a child, which is used from now on.
     pub(super) fn commit_child(&self, slot: usize) -> Result<()> {
-        self.lines.commit(WORKERS + slot)
+        self.lines.commit(WORKERS + slot)?;
+        self.set_fact(Fact::ChildLines, self.fact(Fact::ChildLines).max(slot as u64 + 1));
+        Ok(())
     }
 
-    /// Takes memory for the line of a connection.
+    /// Takes memory for the line of a connection, which is used from now on.
     pub(super) fn commit_connection(&self, index: usize) -> Result<()> {
-        self.lines.commit(WORKERS + self.children + index)
+        self.lines.commit(WORKERS + self.children + index)?;
+        self.set_fact(Fact::ConnectionLines, self.fact(Fact::ConnectionLines).max(index as u64 + 1));
+        Ok(())
+    }
+
+    /// A number of used lines, within what there is.
+    fn used(&self, fact: Fact, most: usize) -> usize {
+        usize::try_from(self.fact(fact)).map_or(most, |used| used.min(most))
     }
 
     fn word(&self, line: usize, word: usize) -> Option<&AtomicU64> {
@@ -433,7 +446,9 @@ impl Reader {
         let number = |n: u64| u32::try_from(n).unwrap_or(0);
         let workers = self.workers(now);
         let connections = self.connections(now, &workers);
-        let live_requests: u64 = (0..board.children).map(|slot| board.cell(slot, Cell::Requests)).sum();
+        let live_requests: u64 = (0..board.used(Fact::ChildLines, board.children))
+            .map(|slot| board.cell(slot, Cell::Requests))
+            .sum();
         Stats {
             pid: number(board.fact(Fact::Pid)),
             zygote: number(board.fact(Fact::Zygote)),
@@ -470,7 +485,7 @@ impl Reader {
 
     fn workers(&self, now: u64) -> Vec<Worker> {
         let board = &*self.board;
-        let lines = (0..board.children).filter_map(|slot| {
+        let lines = (0..board.used(Fact::ChildLines, board.children)).filter_map(|slot| {
             let state = board.child_state(slot);
             let pid = u32::try_from(board.cell(slot, Cell::Pid)).unwrap_or(0);
             if state == ChildState::Free || pid == 0 {
@@ -491,7 +506,8 @@ impl Reader {
 
     fn connections(&self, now: u64, workers: &[Worker]) -> Vec<Connected> {
         let board = &*self.board;
-        let lines = (0..board.connections).filter_map(|index| {
+        let used = board.used(Fact::ConnectionLines, board.connections);
+        let lines = (0..used).filter_map(|index| {
             let tag = board.tag(index);
             let serving = match tag.state {
                 ConnectionState::Free | ConnectionState::Done => return None,

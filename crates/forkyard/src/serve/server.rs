@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use forkyard_sys::net::{self, End};
 
 use super::address::Address;
 use super::config::{Config, Mode};
@@ -47,6 +50,7 @@ pub struct Server {
     pub(super) config: Config,
     pub(super) listeners: Vec<Listener>,
     pub(super) control: Control,
+    pub(super) status: Option<OwnedFd>,
     pub(super) on_event: Box<dyn FnMut(&Event)>,
     pub(super) on_ready: Box<dyn FnOnce()>,
 }
@@ -78,6 +82,15 @@ impl Server {
             Address::Tcp(address) => Some(*address),
             Address::Unix(_) | Address::Inherited(_) => None,
         })
+    }
+
+    /// Where the status page is, if there is to be one.
+    #[must_use]
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        match net::local(self.status.as_ref()?) {
+            Ok(End::Tcp(address)) => Some(address),
+            _ => None,
+        }
     }
 
     /// A handle through which the running server is told what to do.
@@ -255,10 +268,19 @@ impl Builder {
         let listeners = self.addresses.iter().map(|address| Listener::open(address, backlog));
         Ok(Server {
             listeners: listeners.collect::<Result<_>>()?,
+            status: self.config.status.map(open_status).transpose()?,
             config: self.config,
             control: Control::new()?,
             on_event: Box::new(|_| {}),
             on_ready: Box::new(|| {}),
         })
     }
+}
+
+fn open_status(address: SocketAddr) -> Result<OwnedFd> {
+    const BACKLOG: u32 = 64;
+    net::listen_tcp(address, BACKLOG).map_err(|errno| {
+        let hint = "choose another address for the status page, or port 0 for any free port";
+        Error::os_hint(format!("serve the status page on {address}"), errno, hint)
+    })
 }

@@ -4,4 +4,5 @@ mod basics;
 mod doors;
 mod kills;
 mod limits;
+mod status;
 mod support;

@@ -129,6 +129,7 @@ fn serve(spec: &Spec, orders: Fd, answers: Fd) -> forkyard::Result<String> {
     let control = server.control();
     let mut answers = std::fs::File::from(answers.into_owned());
     let mut hello = server.addresses().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    hello.extend(server.status_addr().map(|address| format!(" status={address}")));
     hello.push('\n');
     let mut log = answers.try_clone().unwrap();
     let log_to = spec.spare_files;
@@ -179,6 +180,7 @@ fn obey(control: &Control, orders: std::fs::File, mut answers: std::fs::File) {
 pub(crate) struct Running {
     pub(crate) process: Process<Result<String, String>>,
     pub(crate) addresses: Vec<String>,
+    pub(crate) status: Option<SocketAddr>,
     orders: std::io::PipeWriter,
     answers: BufReader<std::io::PipeReader>,
     pub(crate) events: Vec<String>,
@@ -205,6 +207,7 @@ impl Running {
         let mut running = Running {
             process,
             addresses: Vec::new(),
+            status: None,
             orders,
             answers: BufReader::new(answers),
             events: Vec::new(),
@@ -221,7 +224,12 @@ impl Running {
                 running.events.push(line);
                 continue;
             }
-            running.addresses = line.split_whitespace().map(str::to_owned).collect();
+            for word in line.split_whitespace() {
+                match word.strip_prefix("status=") {
+                    Some(status) => running.status = Some(status.parse().unwrap()),
+                    None => running.addresses.push(word.to_owned()),
+                }
+            }
             return Ok(running);
         }
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::process::Fd;
 use crate::process::builder::Attributes;
 use crate::process::runtime::{self, Runtime};
+use crate::process::task::Call;
 use crate::process::template::{Anchor, Started, Template};
 
 /// A generation of children. Dropping the sending end of its lane retires them all, without a race.
@@ -72,13 +73,7 @@ impl Generation {
     /// Starts a worker with a lane of its own for a slot of the scoreboard.
     pub(super) fn start_with_lane(&mut self, slot: u32, lane: OwnedFd) -> Result<Started> {
         let call = child::serve_slot.call(&(slot, 0u64, Some(Fd::from(lane))))?;
-        let runtime = runtime::get()?;
-        let started = match self.template.start(runtime, &call, &attributes()) {
-            Err(error) if error.errno().is_some_and(runtime::is_refusal_of_siblings) => {
-                self.template.start_alone(runtime, &call, &attributes())
-            }
-            result => result,
-        }?;
+        let started = self.start_other(&call, child::NAME)?;
         self.living += 1;
         Ok(started)
     }
@@ -112,6 +107,18 @@ impl Generation {
         }
         self.living += started.len();
         (started, error)
+    }
+
+    /// Starts something else than a child that serves.
+    pub(super) fn start_other(&mut self, call: &Call, name: &str) -> Result<Started> {
+        let attributes = Attributes { name: name.to_owned(), ..attributes() };
+        let runtime = runtime::get()?;
+        match self.template.start(runtime, call, &attributes) {
+            Err(error) if error.errno().is_some_and(runtime::is_refusal_of_siblings) => {
+                self.template.start_alone(runtime, call, &attributes)
+            }
+            result => result,
+        }
     }
 
     /// The zygote's pid, while there is one.

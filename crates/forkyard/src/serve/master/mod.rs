@@ -10,10 +10,11 @@ mod connections;
 mod generation;
 mod limit;
 mod reap;
+mod status;
 mod stop;
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use self::backoff::Backoff;
 use self::children::Children;
 use self::connections::Connections;
 use self::generation::Generation;
+use self::status::Page;
 use self::stop::Phase;
 use super::child::{Settings, Work};
 use super::config::{Config, Mode};
@@ -43,6 +45,7 @@ enum Key {
     Control,
     Bell,
     Zygote,
+    Page,
     Listener(usize),
     Child(u32),
 }
@@ -55,6 +58,7 @@ impl Key {
             Key::Zygote => 3 << 32,
             Key::Listener(n) => 4 << 32 | n as u64,
             Key::Child(slot) => 5 << 32 | u64::from(slot),
+            Key::Page => 6 << 32,
         }
     }
 
@@ -66,6 +70,7 @@ impl Key {
             3 => Key::Zygote,
             4 => Key::Listener(usize::try_from(low).ok()?),
             5 => Key::Child(u32::try_from(low).ok()?),
+            6 => Key::Page,
             _ => return None,
         })
     }
@@ -101,15 +106,16 @@ struct Master {
     zygotes: Backoff,
     zygote_since: Instant,
     zygote_died: bool,
+    page: Option<Page>,
     on_event: Box<dyn FnMut(&Event)>,
 }
 
 /// Serves until it is told to stop.
 pub(super) fn run(server: Server, handler: Handler) -> Result<Stats> {
-    let Server { config, listeners, control, on_event, on_ready } = server;
+    let Server { config, listeners, control, status, on_event, on_ready } = server;
     check(&config, &handler)?;
     let work = Work::from(&handler);
-    let mut master = Master::new(config, work, listeners, control, on_event)?;
+    let mut master = Master::new(config, work, listeners, status, control, on_event)?;
     master.begin()?;
     on_ready();
     let result = master.serve();
@@ -134,6 +140,7 @@ impl Master {
         config: Config,
         work: Work,
         listeners: Vec<Listener>,
+        status: Option<OwnedFd>,
         control: Control,
         on_event: Box<dyn FnMut(&Event)>,
     ) -> Result<Master> {
@@ -179,6 +186,7 @@ impl Master {
             zygotes: Backoff::default(),
             zygote_since: Instant::now(),
             zygote_died: false,
+            page: status.map(Page::new),
             on_event,
             config,
         })
@@ -209,6 +217,7 @@ impl Master {
                 match Key::of(event.data.u64()) {
                     Some(Key::Child(slot)) => self.child_event(slot),
                     Some(Key::Zygote) => self.zygote_event(),
+                    Some(Key::Page) => self.page_event(),
                     Some(Key::Bell) => drop(self.bell.take()),
                     Some(Key::Control) => self.obey(),
                     Some(Key::Listener(_)) | None => {}
@@ -251,6 +260,7 @@ impl Master {
             self.zygotes.failed(Instant::now());
             self.back_off(error);
         }
+        self.keep_page();
         if self.may_start() {
             // A few at a time: clients that come meanwhile are not kept waiting for all of them.
             if let Err(error) = self.start_missing(reap::STARTS_AT_ONCE) {
@@ -280,6 +290,7 @@ impl Master {
             self.accepts.pending(now),
             self.zygotes.pending(now),
             self.phase.deadline(),
+            self.page.as_ref().and_then(|page| page.pending(now)),
         ];
         let instants = instants.into_iter().flatten().map(|at| at.saturating_duration_since(now));
         instants.chain(overdue).chain(unclaimed).min()
@@ -322,6 +333,7 @@ impl Master {
     /// Puts everything away and tells what was done.
     fn finish(mut self) -> Stats {
         self.connections.drop_held();
+        self.end_page();
         self.end_children();
         self.give_up_rest();
         self.connections.publish();

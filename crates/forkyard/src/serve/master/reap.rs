@@ -207,7 +207,7 @@ impl Master {
     }
 
     /// The zygote may have been found dead by a start, and been made anew for it.
-    fn note_zygote_of_start(&mut self) -> Result<()> {
+    pub(super) fn note_zygote_of_start(&mut self) -> Result<()> {
         self.zygote_died |= self.board.fact(Fact::Zygote) != 0;
         let watched = self.watch_zygote();
         self.zygote_died = false;
