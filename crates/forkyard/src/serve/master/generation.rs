@@ -164,10 +164,8 @@ impl Generation {
 
     /// Asks one child to leave.
     pub(super) fn send_quit(&mut self) {
-        if let Some(to) = &self.to {
-            if handoff::send_quit(to.as_fd()).is_ok() {
-                self.quits += 1;
-            }
+        if self.to.as_ref().is_some_and(|to| handoff::send_quit(to.as_fd()).is_ok()) {
+            self.quits += 1;
         }
     }
 

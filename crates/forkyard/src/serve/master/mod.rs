@@ -346,12 +346,11 @@ impl Master {
 /// Raises the soft limit of open files towards the hard one, if so many might be needed.
 fn raise_file_limit(needed: usize) {
     let needed = needed as u64 + 64;
-    if let Ok((Some(soft), hard)) = Resource::NOFILE.get() {
-        if soft < needed {
-            let wanted = hard.map_or(needed, |hard| needed.min(hard));
-            // What cannot be had is met by backing off.
-            let _ = Resource::NOFILE.set(Some(wanted), hard);
-        }
+    let Ok((Some(soft), hard)) = Resource::NOFILE.get() else { return };
+    if soft < needed {
+        let wanted = hard.map_or(needed, |hard| needed.min(hard));
+        // What cannot be had is met by backing off.
+        let _ = Resource::NOFILE.set(Some(wanted), hard);
     }
 }
 

@@ -129,6 +129,10 @@ impl Master {
             return Ok(());
         }
         let missing = self.missing().min(most);
+        if missing > 0 && !self.generations.last().is_some_and(Generation::is_open) {
+            // A connection came back from a child that died while the last generation was leaving.
+            self.add_generation()?;
+        }
         if self.shared { self.start_common(missing) } else { (0..missing).try_for_each(|_| self.start_own()) }
     }
 

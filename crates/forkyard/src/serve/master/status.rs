@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use forkyard_sys::epoll::Interest;
+use forkyard_sys::net::{self, End};
 use forkyard_sys::{Errno, wait};
 
 use super::super::event::Event;
@@ -22,6 +23,7 @@ const SIGKILL: i32 = 9;
 /// The status page of a running server.
 pub(super) struct Page {
     pub(super) listener: OwnedFd,
+    announced: bool,
     process: Option<Started>,
     since: Instant,
     starts: Backoff,
@@ -29,7 +31,7 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(listener: OwnedFd) -> Page {
-        Page { listener, process: None, since: Instant::now(), starts: Backoff::default() }
+        Page { listener, announced: false, process: None, since: Instant::now(), starts: Backoff::default() }
     }
 
     /// When it may be started again.
@@ -48,6 +50,10 @@ impl Master {
                 Ok(started) => {
                     page.process = Some(started);
                     page.since = now;
+                    if let (false, Ok(End::Tcp(address))) = (page.announced, net::local(&page.listener)) {
+                        page.announced = true;
+                        self.report(&Event::StatusPage(address));
+                    }
                 }
                 Err(error) => {
                     page.starts.failed(now);

@@ -79,10 +79,9 @@ impl Master {
 
     /// Goes to the next phase when its time has come.
     pub(super) fn advance_phase(&mut self) {
-        if let Phase::Draining(_) = self.phase {
-            if self.connections.pending.is_empty() && self.connections.parked() == 0 {
-                self.retire_all();
-            }
+        let nobody_waits = self.connections.pending.is_empty() && self.connections.parked() == 0;
+        if nobody_waits && matches!(self.phase, Phase::Draining(_)) {
+            self.retire_all();
         }
         if self.phase.deadline().is_none_or(|at| at > Instant::now()) {
             return;
