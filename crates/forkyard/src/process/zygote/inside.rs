@@ -118,6 +118,7 @@ fn warm_up() {
     for size in [24, 40, 56, 72, 88, 104, 120, 136, 200, 264] {
         drop([(); 4].map(|()| Vec::<u8>::with_capacity(size)));
     }
+    super::pages::hand_down();
 }
 
 fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String> {

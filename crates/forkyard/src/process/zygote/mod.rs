@@ -6,6 +6,7 @@ mod entry;
 pub(crate) use entry::FAMILY;
 mod inside;
 pub(crate) mod message;
+mod pages;
 mod sweep;
 
 use std::ffi::CString;
