@@ -34,6 +34,12 @@ pub fn own_process_group() -> Result<()> {
     rustix::process::setpgid(None, None)
 }
 
+/// Takes back [`die_with_parent`].
+pub fn outlive_parent() {
+    // Clearing cannot fail.
+    let _ = rustix::process::set_parent_process_death_signal(None);
+}
+
 /// Asks to be killed when the other end of this socket is closed by everybody who has it. In contrast to
 /// [`die_with_parent`] it is tied to no thread. The end may be closed already: poll the socket afterwards.
 ///

@@ -146,8 +146,8 @@ where
             become_child(runtime, slot, attributes, parent_name, theirs.map(AsFd::as_fd), task)
         }
         Ok(Some(pid)) => {
-            drop((children, gate, template));
-            runtime.keeper.catch_up(runtime);
+            drop((children, gate));
+            runtime.release(template);
             drop(reserve);
             let (pidfd, lifeline) = (opened(pid), lifeline.map(|(ours, _)| ours));
             // EPIPE: somebody killed it.
@@ -158,8 +158,8 @@ where
             }
         }
         Err(errno) => {
-            drop((children, gate, template));
-            runtime.keeper.catch_up(runtime);
+            drop((children, gate));
+            runtime.release(template);
             runtime.board.release(slot);
             Err(failed(errno))
         }

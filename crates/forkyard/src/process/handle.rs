@@ -193,6 +193,7 @@ impl Child {
         self.runtime.keeper.unwatch(self);
         lock(&self.lifeline).take();
         self.runtime.bury(self, status);
+        self.runtime.look_after_spare();
         Ok(Some(status))
     }
 

@@ -4,8 +4,8 @@
 //! guarded children are tied to the life of the thread that made their zygote. It blocks all signals, and outside
 //! [`epoll`](forkyard_sys::epoll) it holds `gate`, so a fork that holds the gate finds it in no lock.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
 
 use forkyard_sys::epoll::{Epoll, EventFd, Interest};
@@ -21,6 +21,7 @@ use crate::sync_std::lock;
 const WAKE: u64 = u64::MAX;
 const PARCELS: u64 = u64::MAX - 1;
 const ZYGOTE: u64 = u64::MAX - 2;
+const SPARE: u64 = u64::MAX - 4;
 const PROGRAM: u64 = u64::MAX - 3;
 
 type Errand = Box<dyn FnOnce() + Send>;
@@ -32,8 +33,6 @@ pub(crate) struct Keeper {
     errands: Mutex<Vec<Errand>>,
     gate: Mutex<()>,
     running: AtomicBool,
-    /// The zygote died while somebody held the template.
-    missed: AtomicBool,
 }
 
 impl Keeper {
@@ -44,7 +43,6 @@ impl Keeper {
             errands: Mutex::default(),
             gate: Mutex::new(()),
             running: AtomicBool::new(false),
-            missed: AtomicBool::new(false),
         };
         keeper.set.add(&keeper.wake, WAKE, Interest::IN)?;
         Ok(keeper)
@@ -88,16 +86,6 @@ impl Keeper {
         })
     }
 
-    /// To be called after the template was let go of: has the zygote looked after that died meanwhile.
-    pub(crate) fn catch_up(&self, runtime: &'static Runtime) {
-        // Between the unlocking before and the load: see `revive`.
-        fence(Ordering::SeqCst);
-        if self.missed.load(Ordering::Relaxed) {
-            lock(&self.errands).push(Box::new(move || revive(runtime)));
-            self.wake.notify();
-        }
-    }
-
     /// Reaps this child when it ends, unless somebody waits for it then.
     pub(crate) fn watch(&self, child: &Child) {
         let interest = Interest::IN | Interest::ONESHOT;
@@ -132,6 +120,11 @@ impl Keeper {
         let _ = self.set.add(pidfd, PROGRAM, Interest::IN | Interest::ONESHOT);
     }
 
+    pub(crate) fn watch_spare(&self, pidfd: BorrowedFd<'_>) {
+        // ENOMEM: its death is then noticed at the next start.
+        let _ = self.set.add(pidfd, SPARE, Interest::IN | Interest::ONESHOT);
+    }
+
     fn serve(&self, runtime: &'static Runtime) {
         let mut ready = Vec::with_capacity(64);
         loop {
@@ -141,9 +134,9 @@ impl Keeper {
             let _gate = lock(&self.gate);
             for event in &ready {
                 match event.data.u64() {
-                    WAKE => self.run_errands(),
+                    WAKE => self.run_errands(runtime),
                     PARCELS => runtime.receive_parcels(),
-                    ZYGOTE => revive(runtime),
+                    ZYGOTE | SPARE => runtime.do_chores(),
                     PROGRAM => command::sweep(),
                     id => {
                         if let Some(child) = runtime.child(id) {
@@ -156,33 +149,19 @@ impl Keeper {
         }
     }
 
-    fn run_errands(&self) {
+    /// Makes it look for chores.
+    pub(crate) fn nudge(&self) {
+        self.wake.notify();
+    }
+
+    fn run_errands(&self, runtime: &'static Runtime) {
         self.wake.take();
         let errands = std::mem::take(&mut *lock(&self.errands));
         for errand in errands {
             errand();
         }
-    }
-}
-
-/// The zygote died: makes another, so that guarded children are guarded again. Whoever holds the template may be
-/// waiting for the keeper, so the keeper does not wait for it: either the second try finds it free, or its holder finds
-/// `missed` set after letting go of it.
-fn revive(runtime: &'static Runtime) {
-    let template = &runtime.template;
-    let tried = template.try_lock().or_else(|_| {
-        runtime.keeper.missed.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        template.try_lock()
-    });
-    let Ok(mut template) = tried else { return };
-    runtime.keeper.missed.store(false, Ordering::Relaxed);
-    let died = template.pidfd().is_some_and(|pidfd| {
-        matches!(forkyard_sys::pidfd::wait_readable(pidfd.as_fd(), Some(std::time::Instant::now())), Ok(true))
-    });
-    if died {
-        template.lose();
-        // A failure is told by the next start, which tries again.
-        let _ = template.ensure_on_keeper(runtime);
+        if runtime.has_chores() {
+            runtime.do_chores();
+        }
     }
 }

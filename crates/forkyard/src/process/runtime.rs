@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 use forkyard_sys::wait::ExitStatus;
 use forkyard_sys::{Errno, Pid, clone, pidfd, socket};
@@ -41,6 +41,8 @@ pub(crate) struct Runtime {
     own_pidfd: OwnedFd,
     next: AtomicU64,
     names: AtomicU32,
+    /// The keeper found the template in use, and has something to do with it.
+    chores: AtomicBool,
     /// Siblings are refused here: every start is an exec.
     exec_only: AtomicBool,
 }
@@ -109,6 +111,7 @@ impl Runtime {
             own_pidfd: pidfd::open(pidfd::own_pid()).map_err(failed)?,
             next: AtomicU64::new(0),
             names: AtomicU32::new(0),
+            chores: AtomicBool::new(false),
             exec_only: AtomicBool::new(false),
         })
     }
@@ -154,13 +157,6 @@ impl Runtime {
     /// This process's own pidfd, and the children's end of the parcel socket: for a fork.
     pub(crate) fn inheritance(&'static self) -> (BorrowedFd<'static>, BorrowedFd<'static>) {
         (self.own_pidfd.as_fd(), self.parcels.1.as_fd())
-    }
-
-    /// Calls `act` with the template, under its lock.
-    pub(crate) fn with_template<T>(&'static self, act: impl FnOnce(&mut Template) -> T) -> T {
-        let result = act(&mut lock(&self.template));
-        self.keeper.catch_up(self);
-        result
     }
 
     /// Starts a child by the zygote; by an exec where siblings are refused.
@@ -234,6 +230,50 @@ impl Runtime {
             untold.pop_first();
         }
         lock(&self.children).remove(&child.id);
+    }
+
+    /// Uses the template.
+    pub(crate) fn with_template<T>(&'static self, user: impl FnOnce(&mut Template) -> T) -> T {
+        let mut template = lock(&self.template);
+        let result = user(&mut template);
+        self.release(template);
+        result
+    }
+
+    /// Lets go of the template, and has the keeper do what it could not do meanwhile.
+    pub(crate) fn release(&self, template: MutexGuard<'_, Template>) {
+        if template.is_missing_a_zygote() {
+            self.chores.store(true, Ordering::Release);
+        }
+        drop(template);
+        if self.has_chores() {
+            self.keeper.nudge();
+        }
+    }
+
+    /// Looks after the spare, unless somebody is starting a process and does so anyway.
+    pub(crate) fn look_after_spare(&'static self) {
+        if let Ok(mut template) = self.template.try_lock() {
+            template.look_after_spare(self);
+            self.release(template);
+        }
+    }
+
+    /// What the keeper does for the template: revives a zygote that died, so that guarded children are guarded again,
+    /// and reaps a spare that died. It never waits for the template, because its holder may be waiting for the keeper:
+    /// the note is made first, so a holder that lets go afterwards finds it.
+    pub(crate) fn do_chores(&'static self) {
+        self.chores.store(true, Ordering::Release);
+        if let Ok(mut template) = self.template.try_lock() {
+            self.chores.store(false, Ordering::Release);
+            template.revive_on_keeper(self);
+            template.look_after_spare(self);
+        }
+    }
+
+    /// True if the keeper has been asked to do chores.
+    pub(crate) fn has_chores(&self) -> bool {
+        self.chores.load(Ordering::Acquire)
     }
 
     /// A join has told of this child.

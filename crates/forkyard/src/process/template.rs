@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use forkyard_sys::{Errno, Pid, pidfd, wait};
 
 use super::builder::Attributes;
-use super::runtime::Runtime;
+use super::runtime::{self, Runtime};
 use super::task::Call;
-use super::zygote::{ATTEMPTS, Answer, Surroundings, Zygote};
+use super::zygote::{Answer, Surroundings, Zygote};
 use super::{limit, swarm};
 use crate::error::{Error, Kind, Result};
 
+/// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
+const ATTEMPTS: usize = 5;
 const SIGKILL: i32 = 9;
 
 /// The thread that guarded children's lives are tied to.
@@ -28,7 +30,23 @@ pub(crate) struct Template {
     anchor: Anchor,
     preload: Option<Call>,
     zygote: Option<Zygote>,
+    /// A child that waits for its task, so that the next start does not wait for a clone.
+    spare: Option<Spare>,
+    starts: u32,
+    /// There was a zygote, and it was lost: the keeper makes another, so that guarded children are guarded again.
+    missing: bool,
 }
+
+/// A child that has no task yet.
+struct Spare {
+    slot: u32,
+    line: OwnedFd,
+    /// `None` until the zygote's answer has been collected.
+    born: Option<(Pid, OwnedFd)>,
+}
+
+/// A program that has started so many is taken to start more, and gets a spare.
+const STARTS_BEFORE_SPARES: u32 = 2;
 
 /// A child that was just born.
 #[derive(Debug)]
@@ -43,7 +61,7 @@ pub(crate) struct Started {
 impl Template {
     /// Not made yet.
     pub(crate) fn unmade(anchor: Anchor, preload: Option<Call>) -> Template {
-        Template { anchor, preload, zygote: None }
+        Template { anchor, preload, zygote: None, spare: None, starts: 0, missing: false }
     }
 
     /// Makes the zygote if there is none that fits.
@@ -64,12 +82,16 @@ impl Template {
         Ok(())
     }
 
-    /// The same on the keeper's own thread.
-    pub(crate) fn ensure_on_keeper(&mut self, runtime: &'static Runtime) -> Result<()> {
-        if self.zygote.is_none() {
-            self.zygote = Some(exec_for_keeper(runtime)?);
+    /// On the keeper's own thread: replaces a zygote that has died.
+    pub(crate) fn revive_on_keeper(&mut self, runtime: &'static Runtime) {
+        if self.pidfd().is_some_and(|pidfd| !matches!(wait::has_ended(pidfd), Ok(false))) {
+            self.lose();
         }
-        Ok(())
+        if self.zygote.is_none() && self.missing {
+            self.missing = false;
+            // A failure is told by the next start, which tries again.
+            self.zygote = exec_for_keeper(runtime).ok();
+        }
     }
 
     /// Starts a child; exactly one, whatever happens to the zygote meanwhile.
@@ -79,9 +101,71 @@ impl Template {
         call: &Call,
         attributes: &Attributes,
     ) -> Result<Started> {
+        let now = Surroundings::now();
+        for _ in 0..ATTEMPTS {
+            self.ensure_for(runtime, &now)?;
+            let started = self.start_by_spare(runtime, &now, call, attributes)?;
+            if let Some(started) = started {
+                return Ok(started);
+            }
+        }
+        let why =
+            format!("its zygote was lost {ATTEMPTS} times in a row (is something killing or stopping it?)");
+        Err(Error::new(format!("start process \"{}\"", attributes.name), Kind::Protocol(why)))
+    }
+
+    /// `None` if the zygote or the spare was lost, and nothing was started.
+    fn start_by_spare(
+        &mut self,
+        runtime: &'static Runtime,
+        now: &Surroundings,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<Option<Started>> {
+        if self.spare.is_none() {
+            self.order(runtime)?;
+        }
+        if let Some(errno) = self.collect() {
+            return Err(refused(attributes, errno));
+        }
+        let (Some(zygote), Some(Spare { slot, line, born: Some((pid, pidfd)) })) =
+            (&self.zygote, self.spare.take())
+        else {
+            return Ok(None);
+        };
+        // A spare that was killed while it waited is nobody's loss; one that is killed from here on had its task.
+        let delivered = match wait::has_ended(pidfd.as_fd()) {
+            Ok(false) => zygote.deliver(&line, now, slot, call, attributes),
+            _ => Ok(false),
+        };
+        match delivered {
+            Ok(true) => {}
+            Ok(false) => {
+                discard(runtime, slot, Some((pid, pidfd)));
+                return Ok(None);
+            }
+            Err(error) => {
+                discard(runtime, slot, Some((pid, pidfd)));
+                return Err(error);
+            }
+        }
+        self.starts = self.starts.saturating_add(1);
+        if self.anchor == Anchor::Keeper && self.starts >= STARTS_BEFORE_SPARES {
+            // No room for a spare: the next start will say so, if there is none for it either.
+            let _ = self.order(runtime);
+        }
+        Ok(Some(Started { pid, pidfd, slot }))
+    }
+
+    /// Asks for a spare.
+    fn order(&mut self, runtime: &'static Runtime) -> Result<()> {
+        let Some(zygote) = &mut self.zygote else { return Ok(()) };
         let slot = runtime.board.offer()?;
-        match self.start_in(runtime, slot, call, attributes) {
-            Ok((pid, pidfd)) => Ok(Started { pid, pidfd, slot }),
+        match zygote.order(slot) {
+            Ok(line) => {
+                self.spare = Some(Spare { slot, line, born: None });
+                Ok(())
+            }
             Err(error) => {
                 runtime.board.release(slot);
                 Err(error)
@@ -89,37 +173,50 @@ impl Template {
         }
     }
 
-    fn start_in(
-        &mut self,
-        runtime: &'static Runtime,
-        slot: u32,
-        call: &Call,
-        attributes: &Attributes,
-    ) -> Result<(Pid, OwnedFd)> {
-        let now = Surroundings::now();
-        for _ in 0..ATTEMPTS {
-            self.ensure_for(runtime, &now)?;
-            let Some(zygote) = &mut self.zygote else { continue };
-            match zygote.start(&now, slot, call, attributes)? {
-                Answer::Born(pid, pidfd) => return Ok((pid, pidfd)),
-                Answer::Refused(errno) => {
-                    return Err(Error::os_hint(
-                        format!("start process \"{}\"", attributes.name),
-                        errno,
-                        limit::hint(errno),
-                    ));
-                }
-                Answer::Lost => {
-                    self.lose();
-                    if let Some(pid) = born(runtime, slot) {
-                        return adopt_unseen(pid, attributes);
-                    }
-                }
+    /// Waits for the spare that was asked for. The kernel's refusal, if it refused; no spare is there then, nor if the
+    /// zygote was lost.
+    fn collect(&mut self) -> Option<Errno> {
+        let (Some(zygote), Some(spare)) = (&mut self.zygote, &mut self.spare) else { return None };
+        if spare.born.is_some() {
+            return None;
+        }
+        match zygote.collect() {
+            Answer::Born(pid, pidfd) => {
+                spare.born = Some((pid, pidfd));
+                None
+            }
+            Answer::Refused(errno) => {
+                self.drop_spare();
+                Some(errno)
+            }
+            Answer::Lost => {
+                self.lose();
+                None
             }
         }
-        let why =
-            format!("its zygote was lost {ATTEMPTS} times in a row (is something killing or stopping it?)");
-        Err(Error::new(format!("start process \"{}\"", attributes.name), Kind::Protocol(why)))
+    }
+
+    /// Takes charge of a spare whose birth has been announced, so that its death will be noticed; reaps one that has
+    /// died. Called whenever a child has ended, and by the keeper.
+    pub(crate) fn look_after_spare(&mut self, runtime: &'static Runtime) {
+        let (Some(zygote), Some(spare)) = (&self.zygote, &self.spare) else { return };
+        if spare.born.is_none() && zygote.has_answered() {
+            // A refusal is told by the next start.
+            self.collect();
+            if let Some((_, pidfd)) = self.spare.as_ref().and_then(|spare| spare.born.as_ref()) {
+                runtime.keeper.watch_spare(pidfd.as_fd());
+            }
+        }
+        let born = self.spare.as_ref().and_then(|spare| spare.born.as_ref());
+        if born.is_some_and(|(_, pidfd)| !matches!(wait::has_ended(pidfd.as_fd()), Ok(false))) {
+            self.drop_spare();
+        }
+    }
+
+    fn drop_spare(&mut self) {
+        if let (Some(spare), Some(runtime)) = (self.spare.take(), runtime::existing()) {
+            discard(runtime, spare.slot, spare.born);
+        }
     }
 
     /// Starts children of the enlisted swarm, one for each number. Fewer, with the reason, if the kernel refused.
@@ -211,11 +308,19 @@ impl Template {
         self.zygote.as_ref().map(Zygote::pidfd)
     }
 
+    /// True if the keeper has something to do here.
+    pub(crate) fn is_missing_a_zygote(&self) -> bool {
+        self.zygote.is_none() && self.missing
+    }
+
     /// Ends the zygote, if there is one; the next start makes another.
     pub(crate) fn lose(&mut self) {
         if let Some(zygote) = self.zygote.take() {
             zygote.end();
+            self.missing = true;
         }
+        // A spare belongs to its zygote: what it has of this process's surroundings is what that one had.
+        self.drop_spare();
     }
 
     /// In a fork of the requester: closes what belongs to the parent.
@@ -223,6 +328,7 @@ impl Template {
         if let Some(zygote) = self.zygote.take() {
             zygote.abandon();
         }
+        self.spare = None;
     }
 }
 
@@ -238,18 +344,25 @@ fn exec_for_keeper(runtime: &'static Runtime) -> Result<Zygote> {
     Ok(zygote)
 }
 
-/// The child that a lost zygote had made before it could say so. The zygote is dead and reaped, so nothing changes any
-/// more; the child is ours and unreaped, so its number is its own. Whatever fails here, it is not started again: its
-/// task may have run.
-fn adopt_unseen(pid: Pid, attributes: &Attributes) -> Result<(Pid, OwnedFd)> {
-    swarm::open(pid).map(|pidfd| (pid, pidfd)).map_err(|errno| {
-        let hint = match errno {
-            Errno::CHILD | Errno::SRCH => "it has ended, and somebody else took its status".to_owned(),
-            errno => limit::hint(errno),
-        };
-        let number = pid.as_raw_nonzero();
-        Error::os_hint(format!("watch process \"{}\" (pid {number})", attributes.name), errno, hint)
-    })
+fn refused(attributes: &Attributes, errno: Errno) -> Error {
+    Error::os_hint(format!("start process \"{}\"", attributes.name), errno, limit::hint(errno))
+}
+
+/// Ends a spare, if it was born, and frees its slot. Its zygote has answered or is dead.
+fn discard(runtime: &Runtime, slot: u32, born: Option<(Pid, OwnedFd)>) {
+    if let Some((_, pidfd)) = born.or_else(|| born_unseen(runtime, slot)) {
+        // ESRCH: it has ended. ECHILD: a host program's wait took it.
+        let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
+        let _ = wait::reap(pidfd.as_fd());
+    }
+    runtime.board.release(slot);
+}
+
+/// The child that a lost zygote had made before it could say so: the kernel wrote its pid into the slot. The zygote
+/// is dead and reaped, so nothing changes any more; the child is ours and unreaped, so its number is its own.
+fn born_unseen(runtime: &Runtime, slot: u32) -> Option<(Pid, OwnedFd)> {
+    let pid = born(runtime, slot)?;
+    Some((pid, swarm::open(pid).ok()?))
 }
 
 /// The child that the kernel wrote into this slot.

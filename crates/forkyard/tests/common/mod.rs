@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use forkyard::process::{Builder, Start};
 
 /// How long a test may take before it counts as hung.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs the test's body in a fresh process, which has one thread and no children, with a deadline; afterwards nothing
 /// that the body started may be left.
@@ -74,11 +74,15 @@ pub(crate) fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap()
 }
 
-/// The zygote among this process's children.
+/// The zygote among this process's children: of its name, and not a copy of another process.
 pub(crate) fn zygote() -> Option<i32> {
+    const PF_FORKNOEXEC: u64 = 0x40;
     children_of(own_pid()).into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|comm| comm.trim() == "forkyard-zygote")
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let Some((head, tail)) = stat.rsplit_once(')') else { return false };
+        let flags: u64 =
+            tail.split_whitespace().nth(6).and_then(|flags| flags.parse().ok()).unwrap_or(PF_FORKNOEXEC);
+        head.ends_with("(forkyard-zygote") && flags & PF_FORKNOEXEC == 0
     })
 }
 

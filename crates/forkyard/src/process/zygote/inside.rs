@@ -1,4 +1,4 @@
-//! Inside the zygote: one thread, one loop, a clone for every request.
+//! Inside the zygote: one thread, one loop, a clone for every request; and what its clones do before their task.
 //!
 //! It ends when the requester says so, and when the requester dies; in the second case it first sweeps.
 
@@ -96,19 +96,16 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
     forkyard_sys::mask::ignore_sigpipe();
     exit::arm();
     panic::install();
-    warm_up();
+    touch();
     if let Some((name, args)) = preload {
         run_preload(&name, &args, fds.collect())?;
     }
-    if swarm::enlisted().is_some() {
-        forkyard_sys::inherit::keep_code();
-    }
+    forkyard_sys::inherit::keep_code();
     Ok(WORLD.set(World { table, parcels, requester, requester_name: name, requester_pidfd, token, marker }))
 }
 
-/// Does once what every child would do first: each page that is touched here for the first time is one that no child
-/// has to fault in.
-fn warm_up() {
+/// Touches what every task touches: each page that is in place is one that no child has to fault in.
+fn touch() {
     fd::incoming(Vec::new(), || fd::outgoing(|| ()));
     let _ = panic::catch(|| ());
     // Nothing is written by this; the handle is made, as the end of every process makes it.
@@ -118,7 +115,6 @@ fn warm_up() {
     for size in [24, 40, 56, 72, 88, 104, 120, 136, 200, 264] {
         drop([(); 4].map(|()| Vec::<u8>::with_capacity(size)));
     }
-    super::pages::hand_down();
 }
 
 fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String> {
@@ -157,12 +153,8 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 let mut refused = None;
                 let swarm = swarm::enlisted().ok_or_else(|| Fault::Garbled("no swarm".to_owned()))?;
                 for &(index, number) in &births {
-                    let slot =
-                        world.table.get(index as usize).ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
-                    // SAFETY: a zygote has one thread.
-                    #[allow(unsafe_code)]
-                    let side = template.and_then(|template| unsafe { template.clone_sibling(&slot.born) });
-                    match side {
+                    let slot = slot(world, index)?;
+                    match clone_for(slot, template) {
                         Ok(Side::Child) => {
                             drop(socket);
                             become_one_of(world, swarm, slot, index, number)
@@ -178,28 +170,19 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 }
                 answer(&socket, &Reply::BornMany(born, refused), None)?;
             }
-            Ask::Start(_) if packet.received.fds_lost => {
+            Ask::Spare(_) if packet.received.fds_lost => {
                 answer(&socket, &Reply::Refused(Errno::MFILE.raw_os_error()), None)?;
             }
-            Ask::Start(request) => {
-                let slot = world
-                    .table
-                    .get(request.slot as usize)
-                    .ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
-                // SAFETY: a zygote has one thread.
-                #[allow(unsafe_code)]
-                let side = template.and_then(|template| unsafe { template.clone_sibling(&slot.born) });
-                match side {
+            Ask::Start(_) => return Err(Fault::Garbled("a task for a template".to_owned())),
+            Ask::Spare(index) => {
+                let slot = slot(world, index)?;
+                match clone_for(slot, template) {
                     Ok(Side::Child) => {
                         drop((socket, last));
-                        run(world, slot, request, fds)
+                        let Some(line) = fds.into_iter().next() else { clone::exit_now(0) };
+                        wait_for_task(world, slot, index, line)
                     }
-                    Ok(Side::Caller { pid, pidfd }) => {
-                        let born = pid.as_raw_nonzero().get().unsigned_abs();
-                        answer(&socket, &Reply::Born(born), Some(&pidfd))?;
-                        last = Some(pidfd);
-                    }
-                    Err(errno) => answer(&socket, &Reply::Refused(errno.raw_os_error()), None)?,
+                    made => last = tell(&socket, made)?.or(last),
                 }
             }
         }
@@ -214,6 +197,51 @@ fn become_one_of(world: &'static World, swarm: Swarm, slot: &'static Slot, index
     })
 }
 
+fn slot(world: &'static World, index: u32) -> Result<&'static Slot, Fault> {
+    world.table.get(index as usize).ok_or_else(|| Fault::Garbled(format!("there is no slot {index}")))
+}
+
+fn clone_for(slot: &Slot, template: forkyard_sys::Result<clone::Template>) -> forkyard_sys::Result<Side> {
+    // SAFETY: a zygote has one thread.
+    #[allow(unsafe_code)]
+    template.and_then(|template| unsafe { template.clone_sibling(&slot.born) })
+}
+
+/// Answers with the child's pidfd, which is kept in case it finds no room, or with the kernel's refusal.
+fn tell(socket: &OwnedFd, made: forkyard_sys::Result<Side>) -> Result<Option<OwnedFd>, Fault> {
+    match made {
+        Ok(Side::Caller { pid, pidfd }) => {
+            answer(socket, &Reply::Born(pid.as_raw_nonzero().get().unsigned_abs()), Some(&pidfd))?;
+            Ok(Some(pidfd))
+        }
+        Err(errno) => answer(socket, &Reply::Refused(errno.raw_os_error()), None).map(|()| None),
+        Ok(Side::Child) => Ok(None),
+    }
+}
+
+/// A spare's life: it waits for its one request, and ends when the requester does.
+fn wait_for_task(world: &'static World, slot: &'static Slot, index: u32, line: OwnedFd) -> ! {
+    if !child::die_with(world.requester) {
+        clone::exit_now(0);
+    }
+    // The name is decoration.
+    let _ = prctl::set_name("forkyard-spare");
+    touch();
+    let Ok(mut packet) = message::receive(&line, false) else { clone::exit_now(0) };
+    drop(line);
+    let fds = std::mem::take(&mut packet.fds);
+    match packet.decode::<Request<'_>>() {
+        Ok(request) if request.slot == index && !packet.received.fds_lost => {
+            if !request.attributes.guarded {
+                prctl::outlive_parent();
+            }
+            run(world, slot, request, fds)
+        }
+        // The requester sees that it ended before its task.
+        _ => clone::exit_now(1),
+    }
+}
+
 fn wait_for_request(world: &World, socket: &OwnedFd) -> Result<(), Fault> {
     let ready = poll::readable([socket.as_fd(), world.requester_pidfd.as_fd()], None)?;
     // A request of a requester that has died meanwhile is not served: nobody could own the child.
@@ -226,7 +254,7 @@ fn become_child(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fa
     let mut packet = message::receive(&socket, true)?;
     let fds = std::mem::take(&mut packet.fds);
     let Ask::Start(request) = packet.decode()? else { return Err(Fault::Gone) };
-    let slot = world.table.get(request.slot as usize).ok_or_else(|| Fault::Garbled("slot".to_owned()))?;
+    let slot = slot(world, request.slot)?;
     drop(socket);
     run(world, slot, request, fds)
 }

@@ -61,9 +61,11 @@ pub(crate) struct Request<'a> {
 /// What the requester asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask<'a> {
-    /// Start a child.
+    /// Become this child: only to a zygote that was made for one.
     #[serde(borrow)]
     Start(Request<'a>),
+    /// Clone a spare for this slot; it waits for its request on the socket that comes with this.
+    Spare(u32),
     /// Send the last pidfd once more: there was no room for it.
     Again,
     /// Start a swarm's children: a slot of the outcome board and a number for each.

@@ -6,7 +6,6 @@ mod entry;
 pub(crate) use entry::FAMILY;
 mod inside;
 pub(crate) mod message;
-mod pages;
 mod sweep;
 
 use std::ffi::CString;
@@ -26,14 +25,14 @@ use super::builder::Attributes;
 use super::context;
 use super::limit::hint as limit_hint;
 use super::task::{self, Call};
-use crate::error::{Ended, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How long a zygote may take to answer before it counts as stuck (stopped, or starved): generous, because it stands
 /// for "never", and its death is seen at once by other means.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many zygotes in a row may be lost by one start before it is an error: somebody is killing them.
-pub(crate) const ATTEMPTS: usize = 5;
 const SIGKILL: i32 = 9;
+/// How often a zygote that is killed before it is ready is made again.
+const ATTEMPTS: usize = 5;
 
 /// What every zygote of a process is given.
 pub(crate) struct Outfit<'a> {
@@ -65,23 +64,23 @@ pub(crate) enum Answer {
 
 impl Zygote {
     /// Executes this program afresh as a zygote. The calling thread becomes what the children's lives are tied to.
-    /// One that is killed before it is ready is replaced, a few times.
+    ///
+    /// One that somebody kills before it is ready is made again, a few times.
     pub(crate) fn exec(outfit: &Outfit<'_>, preload: Option<&Call>, once: bool) -> Result<Zygote> {
-        let was_killed = |error: &Error| error.exit_status().is_some_and(|s| s.signal() == Some(SIGKILL));
-        let mut made = Zygote::exec_once(outfit, preload, once);
-        for _ in 1..ATTEMPTS {
-            match made {
-                Err(error) if was_killed(&error) => made = Zygote::exec_once(outfit, preload, once),
-                made => return made,
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            let token = token()?;
+            let zygote = Zygote::launch(once)?;
+            let Err(error) = zygote.greet(outfit, &token, preload) else { return Ok(zygote) };
+            if !zygote.was_killed() || attempts.next().is_none() {
+                return Err(error);
             }
         }
-        made
     }
 
-    fn exec_once(outfit: &Outfit<'_>, preload: Option<&Call>, once: bool) -> Result<Zygote> {
+    fn launch(once: bool) -> Result<Zygote> {
         let what = "start a zygote";
         let surroundings = Surroundings::now();
-        let token = token()?;
         let (socket, theirs) =
             socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
         let mut plan = Plan::new(c"/proc/self/exe".to_owned(), arguments());
@@ -89,15 +88,15 @@ impl Zygote {
         plan.signal_mask(exec::Mask::Set(u64::MAX));
         let spawned = exec::spawn(&plan)
             .map_err(|failure| Error::os_hint(what, failure.errno, format!("at step {}", failure.step)))?;
-        drop(theirs);
-        let zygote = Zygote { pid: spawned.pid, pidfd: spawned.pidfd, socket, surroundings, reserve: None };
-        match zygote.greet(outfit, &token, preload) {
-            Ok(()) => Ok(zygote),
-            Err(error) => {
-                zygote.end();
-                Err(error)
-            }
-        }
+        Ok(Zygote { pid: spawned.pid, pidfd: spawned.pidfd, socket, surroundings, reserve: None })
+    }
+
+    /// Ends one that is of no use, and tells whether somebody had killed it before.
+    fn was_killed(self) -> bool {
+        // Its socket closes a moment before it has ended.
+        let soon = Instant::now() + Duration::from_millis(200);
+        let ended = matches!(pidfd::wait_readable(self.pidfd.as_fd(), Some(soon)), Ok(true));
+        self.status().signal() == Some(SIGKILL) && ended
     }
 
     fn greet(&self, outfit: &Outfit<'_>, token: &str, preload: Option<&Call>) -> Result<()> {
@@ -117,10 +116,7 @@ impl Zygote {
             Ok(Ok(Reply::Ready)) => return Ok(()),
             Ok(Ok(Reply::Unfit(why))) => why,
             Ok(other) => format!("unexpected answer {other:?}"),
-            Err(Fault::Gone) => {
-                let kind = Kind::ChildEnded { status: self.status(), ended: Ended::BeforeTask };
-                return Err(Error::new("start a zygote", kind));
-            }
+            Err(Fault::Gone) => "it ended before it was ready".to_owned(),
             Err(Fault::Os(Errno::TIMEDOUT)) => format!("no answer within {} s", PATIENCE.as_secs()),
             Err(fault) => format!("{fault:?}"),
         };
@@ -137,36 +133,53 @@ impl Zygote {
         self.pidfd.as_fd()
     }
 
-    /// Asks for one child.
-    pub(crate) fn start(
-        &mut self,
+    /// Asks for a spare, and returns the socket for its request. [`collect`](Zygote::collect) gets the answer.
+    pub(crate) fn order(&mut self, slot: u32) -> Result<OwnedFd> {
+        self.fill_reserve()?;
+        let what = "start a process";
+        let (ours, theirs) =
+            socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
+        let packet = message::encode(&Ask::Spare(slot)).map_err(|fault| fault_error(&fault))?;
+        // A zygote that is gone does not answer either.
+        let _ = message::send(&self.socket, &packet, &[theirs.as_fd()], true);
+        Ok(ours)
+    }
+
+    /// True if the answer to what was asked has come.
+    pub(crate) fn has_answered(&self) -> bool {
+        matches!(poll::readable([self.socket.as_fd()], Some(Instant::now())), Ok([true]))
+    }
+
+    /// Waits for the answer to what was asked.
+    pub(crate) fn collect(&mut self) -> Answer {
+        match self.hear() {
+            Ok(packet) => self.born(packet),
+            Err(_) => Answer::Lost,
+        }
+    }
+
+    /// Gives a spare its task. False if the spare is gone.
+    pub(crate) fn deliver(
+        &self,
+        line: &OwnedFd,
         now: &Surroundings,
         slot: u32,
         call: &Call,
         attributes: &Attributes,
-    ) -> Result<Answer> {
-        self.fill_reserve()?;
+    ) -> Result<bool> {
         let directory = now.directory_since(&self.surroundings)?;
-        let ask = Ask::Start(Request {
-            slot,
-            attributes: attributes.clone(),
-            mask: forkyard_sys::mask::current(),
+        let request = Request {
             directory: directory.is_some(),
             parent_name: (now.name != self.surroundings.name).then_some(&now.name),
             environment: (now.environment != self.surroundings.environment).then(variables),
-            task: call.task,
-            args: &call.args,
-        });
-        let packet = message::encode(&ask).map_err(|fault| fault_error(&fault))?;
-        let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
-        let packet = match message::send(&self.socket, &packet, &fds, true).and_then(|()| self.hear()) {
-            Ok(packet) => packet,
-            Err(Fault::Os(errno)) if matches!(errno, Errno::MFILE | Errno::NFILE | Errno::TOOMANYREFS) => {
-                return Ok(Answer::Refused(errno));
-            }
-            Err(_) => return Ok(Answer::Lost),
+            ..plain_request(slot, call, attributes)
         };
-        Ok(self.born(packet))
+        let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
+        match message::encode(&request).and_then(|packet| message::send(line, &packet, &fds, true)) {
+            Ok(()) => Ok(true),
+            Err(Fault::Gone) => Ok(false),
+            Err(fault) => Err(fault_error(&fault)),
+        }
     }
 
     /// Asks for children of the enlisted swarm: a slot of the outcome board and a number for each. `None`: the zygote is
@@ -191,16 +204,7 @@ impl Zygote {
         call: &Call,
         attributes: &Attributes,
     ) -> Result<(Pid, OwnedFd)> {
-        let ask = Ask::Start(Request {
-            slot,
-            attributes: attributes.clone(),
-            mask: forkyard_sys::mask::current(),
-            directory: false,
-            parent_name: None,
-            environment: None,
-            task: call.task,
-            args: &call.args,
-        });
+        let ask = Ask::Start(plain_request(slot, call, attributes));
         let fds: Vec<_> = call.fds.iter().map(AsFd::as_fd).collect();
         let sent = message::encode(&ask).and_then(|packet| message::send(&self.socket, &packet, &fds, true));
         match sent {
@@ -287,6 +291,20 @@ impl Zygote {
 
     /// Lets go of it in a fork of its requester: closes the descriptors and does nothing else.
     pub(crate) fn abandon(self) {}
+}
+
+/// A request for a child that finds its requester's surroundings as its zygote did.
+fn plain_request<'a>(slot: u32, call: &'a Call, attributes: &Attributes) -> Request<'a> {
+    Request {
+        slot,
+        attributes: attributes.clone(),
+        mask: forkyard_sys::mask::current(),
+        directory: false,
+        parent_name: None,
+        environment: None,
+        task: call.task,
+        args: &call.args,
+    }
 }
 
 /// The error for a message that could not be made or sent.
