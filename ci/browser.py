@@ -111,14 +111,15 @@ class Browser:
         shutil.rmtree(self.profile, ignore_errors=True)
 
     def text(self):
-        return self.evaluate("document.body ? document.body.innerText : ''")
+        """All that the page says, also what it says when pointed at."""
+        return self.evaluate("document.body ? document.body.innerText + document.body.innerHTML : ''")
 
     def wait_for(self, what, condition):
         """Waits until condition(text of the page) is true."""
         deadline = time.monotonic() + PATIENCE
         while not condition(text := self.text()):
             if time.monotonic() > deadline:
-                fail(f"the page does not show {what}; it shows:\n{text}")
+                fail(f"the page does not show {what}; it says:\n{self.evaluate('document.body.innerText')}")
             time.sleep(0.05)
 
     def resize(self, width):
