@@ -175,14 +175,16 @@ impl Storm {
 
     fn nothing_is_left(&self, before: &BTreeSet<i32>) {
         assert!(process::children().is_empty());
-        eventually("the zygote is there again, and alone", || {
+        eventually("the zygote is there again, and nobody else but its spare", || {
             let children = children_of(own_pid());
             zygote().is_some_and(|pid| {
-                children.len() == 1 && children.contains(&pid) && state_of(pid) == Some('S')
+                let settled = children.iter().all(|&child| state_of(child) == Some('S'));
+                children.len() <= 2 && children.contains(&pid) && settled
             })
         });
         let after = open_fds();
-        assert!(after.len() <= before.len(), "descriptors before {before:?}, after {after:?}");
+        // The spare's pidfd may not have been there before.
+        assert!(after.len() <= before.len() + 1, "descriptors before {before:?}, after {after:?}");
         process::spawn(answer, (1,)).unwrap().join().unwrap();
     }
 }
@@ -245,7 +247,7 @@ fn fork_beside_threads() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     assert_eq!(process::fork(|| 5).unwrap().join().unwrap(), 5, "the threads are gone");
-    assert!(children_of(own_pid()).len() <= 1);
+    assert!(children_of(own_pid()).len() <= 2);
 }
 
 #[forkyard::task]

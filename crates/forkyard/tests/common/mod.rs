@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use forkyard::process::{Builder, Start};
 
 /// How long a test may take before it counts as hung.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs the test's body in a fresh process, which has one thread and no children, with a deadline; afterwards nothing
 /// that the body started may be left.
