@@ -79,10 +79,11 @@ else
     echo "== as pid 1 of a pid namespace: skipped, this machine does not let us make one"
 fi
 
-tests "kill storm" 180 ci/storm.py --connections 4000 target/debug/forkyard
+tests "kill storm" 180 ci/storm.py --connections 10000 target/debug/forkyard
+tests "kill storm, prefork" 120 ci/storm.py --connections 5000 --server=--mode --server=prefork target/debug/forkyard
 if [ -n "$runner" ]; then
     tests "kill storm, the server as pid 1" 120 \
-        ci/storm.py --connections 1500 --launcher "$runner" target/debug/forkyard
+        ci/storm.py --connections 3000 --launcher "$runner" target/debug/forkyard
 fi
 
 tests "status page in a browser" 120 ci/browser.py target/debug/forkyard
