@@ -226,14 +226,21 @@ impl Template {
         numbers: &[u64],
     ) -> (Vec<Started>, Option<Error>) {
         let mut births = Vec::with_capacity(numbers.len());
-        let mut failed = self.ensure(runtime).err();
+        // Room for the pidfds first: a child that cannot be watched would have to be ended.
+        let room = self.ensure(runtime).and_then(|()| match &mut self.zygote {
+            Some(zygote) => zygote.fill_reserve(numbers.len()),
+            None => Ok(()),
+        });
+        let mut failed = room.err();
+        // With less room, fewer of them: some is better than none.
+        let numbers = &numbers[..numbers.len().min(self.zygote.as_ref().map_or(0, Zygote::room))];
         for &number in numbers {
-            if failed.is_some() {
-                break;
-            }
             match runtime.board.offer() {
                 Ok(slot) => births.push((slot, number)),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         let Some(zygote) = self.zygote.as_mut().filter(|_| !births.is_empty()) else {
@@ -254,29 +261,35 @@ impl Template {
         let mut started = Vec::with_capacity(pids.len());
         let mut pids = pids.into_iter();
         for (slot, _) in births {
-            match pids.next().map(|pid| (pid, swarm::open(pid))) {
-                Some((pid, Ok(pidfd))) => started.push(Started { pid, pidfd, slot }),
-                Some((pid, Err(errno))) => {
+            let Some(pid) = pids.next() else {
+                runtime.board.release(slot);
+                continue;
+            };
+            if let Some(zygote) = &mut self.zygote {
+                zygote.spend_reserve();
+            }
+            match swarm::open(pid) {
+                Ok(pidfd) => started.push(Started { pid, pidfd, slot }),
+                Err(errno) => {
+                    // Another thread took the number; or the host program's wait took the child.
                     self.end_unwatched(pid);
                     runtime.board.release(slot);
                     failed = Some(Error::os_hint("watch a process", errno, limit::hint(errno)));
                 }
-                None => runtime.board.release(slot),
             }
         }
         (started, failed)
     }
 
-    /// Ends a child for whose pidfd there was no room, with the number that is kept free for this.
+    /// Ends a child for whose pidfd there was no room, with another of the numbers that are kept free.
     fn end_unwatched(&mut self, pid: Pid) {
         if let Some(zygote) = &mut self.zygote {
-            zygote.with_reserve(|| {
-                if let Ok(pidfd) = swarm::open(pid) {
-                    // ESRCH: it has ended by itself.
-                    let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
-                    let _ = wait::reap(pidfd.as_fd());
-                }
-            });
+            zygote.spend_reserve();
+        }
+        if let Ok(pidfd) = swarm::open(pid) {
+            // ESRCH: it has ended by itself.
+            let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
+            let _ = wait::reap(pidfd.as_fd());
         }
     }
 

@@ -48,8 +48,8 @@ pub(crate) struct Zygote {
     pidfd: OwnedFd,
     socket: OwnedFd,
     surroundings: Surroundings,
-    /// Keeps a number free for the pidfd that is about to arrive.
-    reserve: Option<OwnedFd>,
+    /// Keeps numbers free for the pidfds that are about to arrive.
+    reserve: Vec<OwnedFd>,
 }
 
 /// What a start came to.
@@ -88,7 +88,7 @@ impl Zygote {
         plan.signal_mask(exec::Mask::Set(u64::MAX));
         let spawned = exec::spawn(&plan)
             .map_err(|failure| Error::os_hint(what, failure.errno, format!("at step {}", failure.step)))?;
-        Ok(Zygote { pid: spawned.pid, pidfd: spawned.pidfd, socket, surroundings, reserve: None })
+        Ok(Zygote { pid: spawned.pid, pidfd: spawned.pidfd, socket, surroundings, reserve: Vec::new() })
     }
 
     /// Ends one that is of no use, and tells whether somebody had killed it before.
@@ -135,7 +135,7 @@ impl Zygote {
 
     /// Asks for a spare, and returns the socket for its request. [`collect`](Zygote::collect) gets the answer.
     pub(crate) fn order(&mut self, slot: u32) -> Result<OwnedFd> {
-        self.fill_reserve()?;
+        self.fill_reserve(1)?;
         let what = "start a process";
         let (ours, theirs) =
             socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
@@ -185,7 +185,6 @@ impl Zygote {
     /// Asks for children of the enlisted swarm: a slot of the outcome board and a number for each. `None`: the zygote is
     /// gone, or stuck, or talks nonsense.
     pub(crate) fn start_many(&mut self, births: &[(u32, u64)]) -> Option<(Vec<Pid>, Option<Errno>)> {
-        self.fill_reserve().ok()?;
         let packet = message::encode(&Ask::Many(births.to_vec())).ok()?;
         message::send(&self.socket, &packet, &[], true).ok()?;
         match self.hear().ok()?.decode() {
@@ -232,7 +231,7 @@ impl Zygote {
 
     /// The pidfd found no room in this process: makes some, and has it sent once more.
     fn ask_again(&mut self, pid: Pid) -> Answer {
-        self.reserve = None;
+        self.reserve.clear();
         let again = message::encode(&Ask::Again)
             .and_then(|packet| message::send(&self.socket, &packet, &[], true))
             .and_then(|()| self.hear());
@@ -242,21 +241,24 @@ impl Zygote {
         }
     }
 
-    /// Calls `what` with one number more free than there is.
-    pub(crate) fn with_reserve(&mut self, what: impl FnOnce()) {
-        self.reserve = None;
-        what();
-        // If somebody else took the number meanwhile, the next start says so.
-        let _ = self.fill_reserve();
+    /// Frees one of the numbers that are kept.
+    pub(crate) fn spend_reserve(&mut self) {
+        self.reserve.pop();
     }
 
-    fn fill_reserve(&mut self) -> Result<()> {
-        if self.reserve.is_none() {
+    /// How many numbers are kept free.
+    pub(crate) fn room(&self) -> usize {
+        self.reserve.len()
+    }
+
+    /// Keeps this many numbers free.
+    pub(crate) fn fill_reserve(&mut self, count: usize) -> Result<()> {
+        while self.reserve.len() < count {
             let fd = self.pidfd.try_clone().map_err(|error| {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
                 Error::os_hint("start a process", errno, limit_hint(errno))
             })?;
-            self.reserve = Some(fd);
+            self.reserve.push(fd);
         }
         Ok(())
     }
