@@ -281,6 +281,14 @@ impl Template {
         (started, failed)
     }
 
+    /// Keeps room for one start more, whatever else this process opens. Needs a zygote.
+    pub(crate) fn keep_room(&mut self) -> Result<()> {
+        match &mut self.zygote {
+            Some(zygote) => zygote.fill_reserve(1),
+            None => Ok(()),
+        }
+    }
+
     /// Ends a child for whose pidfd there was no room, with another of the numbers that are kept free.
     fn end_unwatched(&mut self, pid: Pid) {
         if let Some(zygote) = &mut self.zygote {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Running, Spec, ask, connect, exchange};
+use crate::support::{Running, Spec, ask, connect, exchange, read_line};
 
 fn both_modes() -> [Spec; 3] {
     let blocking = Spec { prefork: true, handler: "lines".to_owned(), ..Spec::default() };
@@ -16,19 +16,11 @@ fn send(stream: &mut TcpStream, line: &str) {
     stream.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-fn read_line(stream: &mut TcpStream) -> String {
-    let mut line = Vec::new();
-    let mut byte = [0];
-    while stream.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
-        line.push(byte[0]);
-    }
-    String::from_utf8(line).unwrap()
-}
-
 /// True if nothing comes for a while.
 fn is_silent(stream: &mut TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let silent = stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    let quiet = [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::Interrupted];
+    let silent = stream.read(&mut [0]).is_err_and(|error| quiet.contains(&error.kind()));
     stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     silent
 }
@@ -46,7 +38,7 @@ fn beyond_the_limit_in_all_connections_wait_in_the_backlog() {
         assert!(is_silent(&mut third));
         assert_eq!(server.stats()["accepted"], 2);
         drop(first);
-        assert_eq!(read_line(&mut third), "C");
+        assert_eq!(read_line(&mut third).unwrap(), "C");
         drop((second, third));
         let stats = server.stop();
         assert!(stats["deferred"].as_u64().unwrap() >= 1);
@@ -80,7 +72,7 @@ fn beyond_the_limit_per_address_others_go_first() {
         let stats = server.stats();
         assert_eq!((&stats["parked"], &stats["deferred"]), (&1.into(), &1.into()));
         drop(first);
-        assert_eq!(read_line(&mut second), "B");
+        assert_eq!(read_line(&mut second).unwrap(), "B");
         drop(second);
         server.stop();
     }
@@ -99,7 +91,7 @@ fn a_pending_connection_is_served_when_a_busy_worker_has_finished() {
     }
     drop(first);
     for stream in &mut waiting {
-        assert_eq!(read_line(stream), "B");
+        assert_eq!(read_line(stream).unwrap(), "B");
     }
     server.stop();
 }
@@ -161,7 +153,7 @@ fn running_out_of_files_is_survived() {
             stream.shutdown(std::net::Shutdown::Write).unwrap();
         }
         for stream in &mut streams {
-            assert_eq!(read_line(stream), "A");
+            assert_eq!(read_line(stream).unwrap(), "A");
         }
         server.stats();
         server.stop();

@@ -356,13 +356,21 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 /// Sends a line and reads the answer.
 pub(crate) fn ask(stream: &mut TcpStream, line: &str) -> std::io::Result<String> {
     stream.write_all(format!("{line}\n").as_bytes())?;
+    read_line(stream)
+}
+
+/// Reads up to the end of a line.
+pub(crate) fn read_line(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut byte = [0];
     loop {
-        match stream.read(&mut byte)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            _ if byte[0] == b'\n' => return Ok(String::from_utf8(answer).unwrap()),
-            _ => answer.push(byte[0]),
+        match stream.read(&mut byte) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) if byte[0] == b'\n' => return Ok(String::from_utf8(answer).unwrap()),
+            Ok(_) => answer.push(byte[0]),
+            // A socket with a time-out is interrupted by signals that others restart after.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::super::handoff::Handed;
 use super::super::peer::Peer;
 use super::super::scoreboard::{Bell, ConnectionState, Count};
 use super::connections::Admission;
+use super::generation::Generation;
 use super::stop::Phase;
 use super::{Master, limit};
 use crate::error::Error;
@@ -26,6 +27,11 @@ impl Master {
             if !self.has_room() {
                 return done;
             }
+            // Connections must not take the last descriptors: then no child could be started for them.
+            if let Some(Err(error)) = self.current().map(Generation::keep_room) {
+                self.defer_accepting(error);
+                return done;
+            }
             let Some(listener) = self.listeners.get(index) else { return done };
             match net::accept(listener) {
                 Ok((fd, end)) => {
@@ -37,9 +43,7 @@ impl Master {
                 }
                 Err(Errno::AGAIN) => return done,
                 Err(errno) if limit::is_met(errno) => {
-                    self.accepts.failed(Instant::now());
-                    self.board.count(Count::Backoffs, 1);
-                    self.report(&Event::BackedOff(Error::os("accept a connection", errno)));
+                    self.defer_accepting(Error::os("accept a connection", errno));
                     return done;
                 }
                 // That one client went away before it was accepted.
@@ -47,6 +51,12 @@ impl Master {
             }
         }
         most
+    }
+
+    fn defer_accepting(&mut self, error: Error) {
+        self.accepts.failed(Instant::now());
+        self.board.count(Count::Backoffs, 1);
+        self.report(&Event::BackedOff(error));
     }
 
     /// True while another connection may be accepted, also after a closer look at who has finished.

@@ -121,6 +121,11 @@ impl Generation {
         }
     }
 
+    /// Keeps room for one child more, whatever else is opened.
+    pub(super) fn keep_room(&mut self) -> Result<()> {
+        self.template.keep_room()
+    }
+
     /// The zygote's pid, while there is one.
     pub(super) fn zygote(&self) -> Option<u32> {
         self.template.pid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())
