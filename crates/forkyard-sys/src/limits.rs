@@ -87,6 +87,15 @@ impl Resource {
     }
 }
 
+/// All limits of this process, soft and hard: to see whether they have changed. What cannot be read is `None`.
+pub type Snapshot = [Option<(Option<u64>, Option<u64>)>; 16];
+
+/// The limits now.
+#[must_use]
+pub fn snapshot() -> Snapshot {
+    RESOURCES.map(|resource| resource.get().ok())
+}
+
 fn from_raw(value: libc::rlim_t) -> Option<u64> {
     (value != libc::RLIM_INFINITY).then_some(value)
 }

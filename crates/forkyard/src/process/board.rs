@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use forkyard_sys::Errno;
 
+use super::limit;
 use crate::error::{Error, Result};
 use crate::shm::{ShmSafe, Table};
 
@@ -119,7 +120,7 @@ struct Free {
 impl Board {
     pub(crate) fn create() -> Result<Board> {
         let table = Table::create("forkyard-outcomes", CAPACITY)
-            .map_err(|errno| Error::os("make the outcome board", errno))?;
+            .map_err(|errno| Error::os_hint("make the outcome board", errno, limit::hint(errno)))?;
         Ok(Board { table, free: Mutex::new(Free { returned: Vec::new(), fresh: 0, committed: 0 }) })
     }
 
@@ -146,7 +147,7 @@ impl Board {
         if index >= free.committed {
             self.table
                 .commit(index as usize)
-                .map_err(|errno| Error::os_hint("start a process", errno, "memory for its outcome"))?;
+                .map_err(|errno| Error::os_hint("keep room for an outcome", errno, limit::hint(errno)))?;
             free.committed = index + (64 * 1024 / size_of::<Slot>()) as u32;
         }
         free.fresh = index + 1;

@@ -6,14 +6,22 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use forkyard_sys::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// Most fds that one call carries; the protocol needs a few for itself.
 pub(crate) const MAX_FDS: usize = forkyard_sys::socket::MAX_FDS - 8;
 
 thread_local! {
-    static OUTGOING: RefCell<Option<Vec<OwnedFd>>> = const { RefCell::new(None) };
+    static OUTGOING: RefCell<Option<Outgoing>> = const { RefCell::new(None) };
     static INCOMING: RefCell<Vec<Option<OwnedFd>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Copies of the fds that an encoding met, and why there are not more: an encoder's error has no room for an errno.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) refused: Option<Errno>,
 }
 
 /// A file descriptor that travels to a child as an argument of its task, as `SCM_RIGHTS` carries it.
@@ -79,11 +87,16 @@ convert!(File TcpListener TcpStream UnixListener UnixStream std::io::PipeReader 
 
 impl Serialize for Fd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let copy = self.0.try_clone().map_err(ser::Error::custom)?;
-        let index = OUTGOING.with_borrow_mut(|fds| {
-            let fds = fds.as_mut()?;
-            fds.push(copy);
-            u32::try_from(fds.len() - 1).ok()
+        let index = OUTGOING.with_borrow_mut(|outgoing| {
+            let outgoing = outgoing.as_mut()?;
+            match self.0.try_clone() {
+                Ok(copy) => outgoing.fds.push(copy),
+                Err(error) => {
+                    outgoing.refused = Some(Errno::from_io_error(&error).unwrap_or(Errno::MFILE));
+                    return None;
+                }
+            }
+            u32::try_from(outgoing.fds.len() - 1).ok()
         });
         match index {
             Some(index) => serializer.serialize_u32(index),
@@ -101,11 +114,11 @@ impl<'de> Deserialize<'de> for Fd {
 }
 
 /// Runs `encode` and collects copies of the fds that it met.
-pub(crate) fn outgoing<T>(encode: impl FnOnce() -> T) -> (T, Vec<OwnedFd>) {
-    let before = OUTGOING.replace(Some(Vec::new()));
+pub(crate) fn outgoing<T>(encode: impl FnOnce() -> T) -> (T, Outgoing) {
+    let before = OUTGOING.replace(Some(Outgoing::default()));
     let value = encode();
-    let fds = OUTGOING.replace(before).unwrap_or_default();
-    (value, fds)
+    let outgoing = OUTGOING.replace(before).unwrap_or_default();
+    (value, outgoing)
 }
 
 /// Runs `decode`, in which these fds can be taken; what was not taken is closed.

@@ -79,27 +79,33 @@ fn flush() {
 fn refuse_other_threads(runtime: &Runtime, attributes: &Attributes) -> Result<()> {
     let ours = 1 + runtime.keeper.threads() + signal::own_threads();
     // The kernel lists a thread for a while after a join of it has returned.
-    if thread_count(|_| true) <= ours {
+    if thread_count(|_| true)? <= ours {
         return Ok(());
     }
-    let others = thread_count(|thread| !is_exiting(thread)).saturating_sub(ours);
+    let others = thread_count(|thread| !is_exiting(thread))?.saturating_sub(ours);
     if others == 0 {
         return Ok(());
     }
     Err(Error::new(format!("fork process \"{}\"", attributes.name), Kind::OtherThreads(others)))
 }
 
-/// Threads of this process that `counts` holds for; without /proc they cannot be counted, and more than one is assumed.
-fn thread_count(counts: impl Fn(&Path) -> bool) -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(usize::MAX, |threads| {
-        threads.filter(|thread| thread.as_ref().map_or(true, |thread| counts(&thread.path()))).count()
-    })
+/// Threads of this process that `counts` holds for.
+fn thread_count(counts: impl Fn(&Path) -> bool) -> Result<usize> {
+    let threads = std::fs::read_dir("/proc/self/task").map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Error::os_hint("count this process's threads in /proc/self/task", errno, limit::hint(errno))
+    })?;
+    Ok(threads.filter(|thread| thread.as_ref().map_or(true, |thread| counts(&thread.path()))).count())
 }
 
 /// True for a thread that has left the program for good: it is gone, or ending in the kernel (proc_pid_stat(5)).
 fn is_exiting(thread: &Path) -> bool {
     const PF_EXITING: u64 = 4;
-    let Ok(stat) = std::fs::read_to_string(thread.join("stat")) else { return true };
+    let stat = match std::fs::read_to_string(thread.join("stat")) {
+        Ok(stat) => stat,
+        // ESRCH: it went while its line was read.
+        Err(error) => return matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::SRCH)),
+    };
     // The name, in parentheses, may contain anything.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let flags = fields.split_whitespace().nth(6).and_then(|flags| flags.parse::<u64>().ok());

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
 
 use forkyard_sys::epoll::{Epoll, EventFd, Interest};
-use forkyard_sys::mask;
+use forkyard_sys::{Errno, mask};
 
-use super::command;
 use super::handle::Child;
 use super::runtime::Runtime;
+use super::{command, limit};
 use crate::error::{Error, Kind, Result};
 use crate::sync_std::lock;
 
@@ -48,18 +48,22 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Starts the thread.
-    pub(crate) fn begin(runtime: &'static Runtime) -> Result<()> {
+    /// Starts the thread, which waits for its runtime: so a runtime is only published once it has a keeper.
+    pub(crate) fn begin(&self) -> Result<mpsc::Sender<&'static Runtime>> {
+        let (sender, receiver) = mpsc::channel::<&'static Runtime>();
         let before = mask::replace(u64::MAX);
         let thread = std::thread::Builder::new()
             .name("forkyard-keeper".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || runtime.keeper.serve(runtime));
+            .spawn(move || receiver.recv().map(|runtime| runtime.keeper.serve(runtime)));
         mask::replace(before);
-        let thread = thread.map_err(|error| Error::io("start the keeper thread", &error))?;
+        let thread = thread.map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+            Error::os_hint("start the keeper thread", errno, limit::hint(errno))
+        })?;
         drop(thread);
-        runtime.keeper.running.store(true, Ordering::Release);
-        Ok(())
+        self.running.store(true, Ordering::Release);
+        Ok(sender)
     }
 
     /// How many threads of this process are the keeper.

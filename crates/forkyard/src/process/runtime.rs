@@ -78,7 +78,7 @@ pub(crate) fn get() -> Result<&'static Runtime> {
     let _making = lock(&MAKING);
     match existing() {
         Some(runtime) => Ok(runtime),
-        None => Ok(RUNTIME.set(Runtime::new()?).begin()?),
+        None => Runtime::new()?.begin(),
     }
 }
 
@@ -116,15 +116,14 @@ impl Runtime {
         })
     }
 
-    fn begin(&'static self) -> Result<&'static Runtime> {
-        let started = self.keeper.watch_parcels(self.parcels.0.as_fd()).and_then(|()| Keeper::begin(self));
-        match started {
-            Ok(()) => Ok(self),
-            Err(error) => {
-                RUNTIME.clear();
-                Err(error)
-            }
-        }
+    /// Publishes the runtime when nothing can fail any more: a published one is never freed.
+    fn begin(self) -> Result<&'static Runtime> {
+        self.keeper.watch_parcels(self.parcels.0.as_fd())?;
+        let keeper = self.keeper.begin()?;
+        let runtime = RUNTIME.set(self);
+        // The thread waits for nothing else.
+        let _ = keeper.send(runtime);
+        Ok(runtime)
     }
 
     /// The name of a child that was not given one.

@@ -122,11 +122,18 @@ impl Template {
         call: &Call,
         attributes: &Attributes,
     ) -> Result<Option<Started>> {
-        if self.spare.is_none() {
+        let was_ordered = self.spare.is_some();
+        if !was_ordered {
             self.order(runtime)?;
         }
         if let Some(errno) = self.collect() {
-            return Err(refused(attributes, errno));
+            if self.has_other_limits() {
+                // It met limits of another time: the next one meets ours.
+                self.lose();
+                return Ok(None);
+            }
+            // What was refused to an order of another time may be had now.
+            return if was_ordered { Ok(None) } else { Err(refused(attributes, errno)) };
         }
         let (Some(zygote), Some(Spare { slot, line, born: Some((pid, pidfd)) })) =
             (&self.zygote, self.spare.take())
@@ -256,6 +263,9 @@ impl Template {
             }
         };
         if let Some(errno) = refused {
+            if self.has_other_limits() {
+                self.lose();
+            }
             failed = Some(Error::os_hint("start processes", errno, limit::hint(errno)));
         }
         let mut started = Vec::with_capacity(pids.len());
@@ -332,6 +342,10 @@ impl Template {
     /// True if the keeper has something to do here.
     pub(crate) fn is_missing_a_zygote(&self) -> bool {
         self.zygote.is_none() && self.missing
+    }
+
+    fn has_other_limits(&self) -> bool {
+        self.zygote.as_ref().is_some_and(Zygote::has_other_limits)
     }
 
     /// Ends the zygote, if there is one; the next start makes another.

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use forkyard_sys::exec::{self, Plan};
+use forkyard_sys::limits::{self, Snapshot};
 use forkyard_sys::wait::{self, ExitStatus};
 use forkyard_sys::{Errno, Pid, pidfd, poll, prctl, socket};
 
@@ -48,6 +49,8 @@ pub(crate) struct Zygote {
     pidfd: OwnedFd,
     socket: OwnedFd,
     surroundings: Surroundings,
+    /// The resource limits that it inherited.
+    limits: Snapshot,
     /// Keeps numbers free for the pidfds that are about to arrive.
     reserve: Vec<OwnedFd>,
 }
@@ -80,15 +83,18 @@ impl Zygote {
 
     fn launch(once: bool) -> Result<Zygote> {
         let what = "start a zygote";
-        let surroundings = Surroundings::now();
+        let (surroundings, limits) = (Surroundings::now(), limits::snapshot());
         let (socket, theirs) =
             socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
         let mut plan = Plan::new(c"/proc/self/exe".to_owned(), arguments());
         plan.environment(environment(once)).place(theirs.as_fd(), entry::SOCKET);
         plan.signal_mask(exec::Mask::Set(u64::MAX));
-        let spawned = exec::spawn(&plan)
-            .map_err(|failure| Error::os_hint(what, failure.errno, format!("at step {}", failure.step)))?;
-        Ok(Zygote { pid: spawned.pid, pidfd: spawned.pidfd, socket, surroundings, reserve: Vec::new() })
+        let spawned = exec::spawn(&plan).map_err(|failure| {
+            let hint = format!("at step {}: {}", failure.step, limit_hint(failure.errno));
+            Error::os_hint(what, failure.errno, hint)
+        })?;
+        let (pid, pidfd) = (spawned.pid, spawned.pidfd);
+        Ok(Zygote { pid, pidfd, socket, surroundings, limits, reserve: Vec::new() })
     }
 
     /// Ends one that is of no use, and tells whether somebody had killed it before.
@@ -277,6 +283,11 @@ impl Zygote {
     /// True if a change of this process's rights made the zygote unfit for it.
     pub(crate) fn is_foreign(&self, now: &Surroundings) -> bool {
         self.surroundings.rights != now.rights
+    }
+
+    /// True if it was refused something by other limits than this process has now.
+    pub(crate) fn has_other_limits(&self) -> bool {
+        self.limits != limits::snapshot()
     }
 
     /// Kills it and takes its status: afterwards it makes no more children. Its children live on.
