@@ -56,11 +56,16 @@ fn limited(resource: &str, soft: Option<u64>, start: impl Fn() -> forkyard::Resu
     if soft.is_some() {
         resource.set(soft, hard).unwrap();
     }
+    refused(soft, start, || resource.set(before, hard).unwrap())
+}
+
+/// Starts something under a limit; then again, when the limit has been lifted.
+fn refused(limit: Option<u64>, start: impl Fn() -> forkyard::Result<()>, lift: impl FnOnce()) -> Seen {
     let result = start();
     if result.is_err() {
         (1..TRIES).for_each(|_| drop(start()));
     }
-    resource.set(before, hard).unwrap();
+    lift();
     start().unwrap();
     // The keeper may hold a child for a moment longer.
     common::eventually("no descriptor of an ended process is left", || dead_pidfds() == 0);
@@ -69,7 +74,7 @@ fn limited(resource: &str, soft: Option<u64>, start: impl Fn() -> forkyard::Resu
         children_of(own_pid()).into_iter().filter(|&pid| Some(pid) != zygote && !is_spare(pid)).count();
     assert!(process::children().is_empty());
     Seen {
-        limit: soft.unwrap_or_default(),
+        limit: limit.unwrap_or_default(),
         error: result.err().map(|error| (error.errno().map(Errno::raw_os_error), error.to_string())),
         fds: open_fds().len(),
         threads: std::fs::read_dir("/proc/self/task").unwrap().count(),
@@ -257,7 +262,7 @@ fn a_start_beyond_the_users_processes_leaves_nothing_behind() {
 struct Group(PathBuf);
 
 impl Group {
-    fn new() -> Option<Group> {
+    fn new(name: &str) -> Option<Group> {
         let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
         let folders = own.lines().filter_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -267,56 +272,48 @@ impl Group {
                 _ => None,
             }
         });
-        folders.map(|folder| Path::new(&folder).join(format!("forkyard-test-{}", own_pid()))).find_map(
-            |path| {
-                std::fs::create_dir(&path).ok()?;
-                let group = Group(path);
-                group.0.join("pids.max").exists().then_some(group)
-            },
-        )
+        let name = format!("forkyard-test-{}-{name}", own_pid());
+        folders.map(|folder| Path::new(&folder).join(&name)).find_map(|path| {
+            std::fs::create_dir(&path).ok()?;
+            let group = Group(path);
+            group.0.join("pids.max").exists().then_some(group)
+        })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It can be removed once the kernel has let go of the last process in it.
+        // Zygotes end after their requesters.
         common::eventually("the control group is empty", || std::fs::remove_dir(&self.0).is_ok());
     }
 }
 
 #[forkyard::task]
-fn first_start_in_a_group(start: u32, group: PathBuf, most: String) -> Seen {
+fn first_start_in_a_group(start: u32, group: PathBuf, most: Option<u64>) -> Seen {
+    let set_max = |most: Option<u64>| {
+        std::fs::write(group.join("pids.max"), most.map_or("max".to_owned(), |most| most.to_string()))
+            .unwrap()
+    };
     std::fs::write(group.join("cgroup.procs"), "0").unwrap();
-    std::fs::write(group.join("pids.max"), &most).unwrap();
-    let first = std::cell::Cell::new(true);
-    let seen = limited("nofile", None, || {
-        if !first.replace(false) {
-            std::fs::write(group.join("pids.max"), "max").unwrap();
-        }
-        start_and_join(start, false)
-    });
-    Seen { limit: most.parse().unwrap_or_default(), ..seen }
+    set_max(most);
+    refused(most, || start_and_join(start, false), || set_max(None))
 }
 
 #[forkyard::task]
 fn eagain_at_the_limit_of_a_group() {
-    let Some(group) = Group::new() else {
-        println!("skipped: this process may not make a control group with a limit on processes");
-        return;
-    };
     for start in 0..3 {
-        let probe = |most: &str| {
+        let probe = |most: Option<u64>| {
+            let group = Group::new(&format!("{start}-{}", most.unwrap_or_default()))?;
             let task = Builder::new().start(Start::Spawn);
-            let seen = task.spawn(first_start_in_a_group, (start, group.0.clone(), most.to_owned())).unwrap();
-            let seen = seen.join().unwrap();
-            // Its zygote ends after it.
-            let current = || std::fs::read_to_string(group.0.join("pids.current")).unwrap();
-            common::eventually("the group is empty", || current().trim() == "0");
-            seen
+            let child = task.spawn(first_start_in_a_group, (start, group.0.clone(), most)).unwrap();
+            Some(child.join().unwrap())
         };
-        let free = probe("max");
+        let Some(free) = probe(None) else {
+            println!("skipped: this process may not make a control group with a limit on processes");
+            return;
+        };
         for most in 1.. {
-            let seen = probe(&most.to_string());
+            let seen = probe(Some(most)).unwrap();
             if seen.error.is_none() {
                 assert!(most > 2);
                 break;
