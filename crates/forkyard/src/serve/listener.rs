@@ -42,9 +42,12 @@ pub(super) struct SocketFile {
 }
 
 impl Listener {
-    /// Opens a listener.
+    /// Opens a listener, or takes the one that was kept through an upgrade.
     pub(super) fn open(address: &Address, backlog: u32) -> Result<Listener> {
         let asked = address.to_string();
+        if let Some(kept) = super::upgrade::kept_listener(&asked) {
+            return Ok(kept);
+        }
         let what = || format!("listen on {address}");
         let (fd, file) = match address {
             Address::Tcp(tcp) => {

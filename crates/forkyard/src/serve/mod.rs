@@ -23,6 +23,7 @@ mod server;
 mod stats;
 mod status;
 mod ucspi;
+mod upgrade;
 
 pub use address::Address;
 pub use config::{Config, Mode};

@@ -335,6 +335,22 @@ impl Board {
         }
     }
 
+    /// All counters and histograms, those of living children's requests included.
+    pub(super) fn export(&self) -> Vec<u64> {
+        let mut words: Vec<u64> = (MASTER * 16..WORKERS * 16).map(|word| self.load(0, word)).collect();
+        let live: u64 =
+            (0..self.used(Fact::ChildLines, self.children)).map(|slot| self.cell(slot, Cell::Requests)).sum();
+        words[(CHILDREN - MASTER) * 16 + Shared::Requests as usize] += live;
+        words
+    }
+
+    /// Goes on from exported counters.
+    pub(super) fn import(&self, words: &[u64]) {
+        for (word, value) in (MASTER * 16..WORKERS * 16).zip(words) {
+            self.store(0, word, *value);
+        }
+    }
+
     pub(super) fn cell(&self, slot: usize, cell: Cell) -> u64 {
         if slot < self.children { self.load(WORKERS + slot, cell as usize) } else { 0 }
     }

@@ -16,6 +16,7 @@ use super::event::Event;
 use super::listener::{self, Listener};
 use super::rights::Rights;
 use super::stats::Stats;
+use super::upgrade;
 use crate::error::{Error, Kind, Result};
 use crate::process::Task;
 
@@ -264,6 +265,9 @@ impl Builder {
             let why = "no address to listen on; use bind".to_owned();
             return Err(Error::new("build the server", Kind::Invalid(why)));
         }
+        upgrade::end_if_probed();
+        // Looked up now: later the file may be another one.
+        let _ = upgrade::program();
         let backlog = self.config.backlog;
         let listeners = self.addresses.iter().map(|address| Listener::open(address, backlog));
         Ok(Server {
@@ -279,6 +283,9 @@ impl Builder {
 
 fn open_status(address: SocketAddr) -> Result<OwnedFd> {
     const BACKLOG: u32 = 64;
+    if let Some(kept) = upgrade::kept_page(&address.to_string()) {
+        return Ok(kept);
+    }
     net::listen_tcp(address, BACKLOG).map_err(|errno| {
         let hint = "choose another address for the status page, or port 0 for any free port";
         Error::os_hint(format!("serve the status page on {address}"), errno, hint)

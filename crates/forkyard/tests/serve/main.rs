@@ -4,5 +4,6 @@ mod basics;
 mod doors;
 mod kills;
 mod limits;
+mod orders;
 mod status;
 mod support;

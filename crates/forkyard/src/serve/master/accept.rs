@@ -97,11 +97,18 @@ impl Master {
         };
         let now = monotonic_ns();
         self.connections.hand_off(handed, now, generation, child);
-        if let Some(total) = self.config.total_timeout.filter(|_| self.shared) {
-            let at = now.saturating_add(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX));
-            self.overdue.push_back((at, index, number));
-        }
+        self.limit_time(index, number, now);
         true
+    }
+
+    /// Has a connection ended when its total time is over.
+    pub(super) fn limit_time(&mut self, index: usize, number: u64, handed: u64) {
+        // Workers that multiplex keep the time themselves.
+        if let Some(total) = self.config.total_timeout.filter(|_| self.shared) {
+            let at = handed.saturating_add(u64::try_from(total.as_nanos()).unwrap_or(u64::MAX));
+            let place = self.overdue.partition_point(|(other, ..)| *other <= at);
+            self.overdue.insert(place, (at, index, number));
+        }
     }
 
     /// True if a pending connection, which was handed off once before, was claimed then after all, or is over.

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::super::handoff::Handed;
@@ -109,15 +110,12 @@ impl Connections {
     }
 
     /// Takes in a connection that was just accepted.
-    pub(super) fn admit(&mut self, fd: std::os::fd::OwnedFd, peer: Peer, accepted: u64) -> Admission {
+    pub(super) fn admit(&mut self, fd: OwnedFd, peer: Peer, accepted: u64) -> Admission {
         let number = self.next_number;
         self.next_number += 1;
         self.board.count(Count::Accepted, 1);
-        let Some(index) = self.take_line() else { return Admission::Refused };
-        self.board.announce(index as usize, number, accepted, &peer);
-        self.entries[index as usize] = Some(Entry { number, peer, accepted, handed: None, child: None });
+        let Some(handed) = self.enter(fd, number, peer, accepted) else { return Admission::Refused };
         let address = peer.address();
-        let handed = Handed { fd, index, number, accepted, peer, neighbours: 0 };
         // A Unix socket has no address that could have too many.
         if address.is_some() && self.is_full(address) {
             self.parked.entry(address).or_default().push_back(handed);
@@ -128,7 +126,16 @@ impl Connections {
         Admission::Admitted(self.count_in(handed))
     }
 
-    fn count_in(&mut self, mut handed: Handed) -> Handed {
+    /// Writes a connection down; `None` if there is no line or no memory for it.
+    pub(super) fn enter(&mut self, fd: OwnedFd, number: u64, peer: Peer, accepted: u64) -> Option<Handed> {
+        let index = self.take_line()?;
+        self.board.announce(index as usize, number, accepted, &peer);
+        self.entries[index as usize] = Some(Entry { number, peer, accepted, handed: None, child: None });
+        Some(Handed { fd, index, number, accepted, peer, neighbours: 0 })
+    }
+
+    /// Counts a connection as admitted.
+    pub(super) fn count_in(&mut self, mut handed: Handed) -> Handed {
         let count = self.per_address.entry(handed.peer.address()).or_insert(0);
         *count += 1;
         handed.neighbours = *count as u64;
@@ -276,7 +283,32 @@ impl Connections {
         self.unclaimed.clear();
     }
 
-    /// Takes out everything that the master still holds, oldest first, for the image after an upgrade.
+    /// Takes back what is not claimed, for good: who still has a packet of it will fail to claim it.
+    pub(super) fn reclaim(&mut self) {
+        self.drop_claimed();
+        for (_, handed) in std::mem::take(&mut self.unclaimed).into_iter().rev() {
+            let index = handed.index as usize;
+            let tag = self.board.tag(index);
+            let free = Tag { state: ConnectionState::Free, ..tag };
+            if tag.state == ConnectionState::Handed && self.board.change_tag(index, tag, free) {
+                if let Some(Some(entry)) = self.entries.get_mut(index) {
+                    entry.handed = None;
+                    entry.child = None;
+                }
+                self.pending.push_front(handed);
+            }
+        }
+    }
+
+    /// Makes what the master holds claimable again, after [`reclaim`](Connections::reclaim).
+    pub(super) fn announce_held(&mut self) {
+        for held in &self.pending {
+            let tag = Tag { number: held.number, state: ConnectionState::Handed, child: 0 };
+            self.board.set_tag(held.index as usize, tag);
+        }
+    }
+
+    /// Everything that the master still holds, oldest first.
     pub(super) fn held(&self) -> Vec<&Handed> {
         let mut held: Vec<&Handed> = self.pending.iter().chain(self.parked.values().flatten()).collect();
         held.sort_by_key(|held| held.number);

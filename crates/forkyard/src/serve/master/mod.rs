@@ -12,6 +12,7 @@ mod limit;
 mod reap;
 mod status;
 mod stop;
+mod upgrade;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,6 +29,7 @@ use self::connections::Connections;
 use self::generation::Generation;
 use self::status::Page;
 use self::stop::Phase;
+use self::upgrade::Probe;
 use super::child::{Settings, Work};
 use super::config::{Config, Mode};
 use super::control::{Command, Control};
@@ -46,6 +48,7 @@ enum Key {
     Bell,
     Zygote,
     Page,
+    Probe,
     Listener(usize),
     Child(u32),
 }
@@ -59,6 +62,7 @@ impl Key {
             Key::Listener(n) => 4 << 32 | n as u64,
             Key::Child(slot) => 5 << 32 | u64::from(slot),
             Key::Page => 6 << 32,
+            Key::Probe => 7 << 32,
         }
     }
 
@@ -71,6 +75,7 @@ impl Key {
             4 => Key::Listener(usize::try_from(low).ok()?),
             5 => Key::Child(u32::try_from(low).ok()?),
             6 => Key::Page,
+            7 => Key::Probe,
             _ => return None,
         })
     }
@@ -107,6 +112,7 @@ struct Master {
     zygote_since: Instant,
     zygote_died: bool,
     page: Option<Page>,
+    probe: Option<Probe>,
     on_event: Box<dyn FnMut(&Event)>,
 }
 
@@ -187,6 +193,7 @@ impl Master {
             zygote_since: Instant::now(),
             zygote_died: false,
             page: status.map(Page::new),
+            probe: None,
             on_event,
             config,
         })
@@ -197,9 +204,10 @@ impl Master {
         let os = |errno: Errno| Error::os("watch the server's events", errno);
         self.epoll.add(self.control.wake(), Key::Control.word(), Interest::IN).map_err(os)?;
         self.epoll.add(&self.bell, Key::Bell.word(), Interest::IN).map_err(os)?;
+        self.add_generation()?;
+        self.take_over()?;
         let names = self.listeners.iter().map(|listener| listener.address.to_string()).collect();
         self.control.publish(Some(Reader::new(self.board.clone(), names)));
-        self.add_generation()?;
         self.start_missing(usize::MAX)?;
         Ok(())
     }
@@ -218,6 +226,7 @@ impl Master {
                     Some(Key::Child(slot)) => self.child_event(slot),
                     Some(Key::Zygote) => self.zygote_event(),
                     Some(Key::Page) => self.page_event(),
+                    Some(Key::Probe) => self.probe_event(),
                     Some(Key::Bell) => drop(self.bell.take()),
                     Some(Key::Control) => self.obey(),
                     Some(Key::Listener(_)) | None => {}
@@ -255,6 +264,7 @@ impl Master {
         self.connections.admit_all_parked();
         self.hand_off_pending();
         self.end_overdue();
+        self.probe_event();
         self.advance_phase();
         if let Err(error) = self.keep_zygote() {
             self.zygotes.failed(Instant::now());
@@ -291,6 +301,7 @@ impl Master {
             self.zygotes.pending(now),
             self.phase.deadline(),
             self.page.as_ref().and_then(|page| page.pending(now)),
+            self.probe.as_ref().map(Probe::until),
         ];
         let instants = instants.into_iter().flatten().map(|at| at.saturating_duration_since(now));
         instants.chain(overdue).chain(unclaimed).min()
@@ -305,7 +316,7 @@ impl Master {
                 Command::Reload => self.reload(),
                 Command::AddWorker => self.set_target(self.target + 1),
                 Command::RemoveWorker => self.set_target(self.target.saturating_sub(1)),
-                Command::Upgrade => {}
+                Command::Upgrade => self.upgrade(),
             }
         }
     }
@@ -334,6 +345,9 @@ impl Master {
     fn finish(mut self) -> Stats {
         self.connections.drop_held();
         self.end_page();
+        if let Some(probe) = self.probe.take() {
+            probe.end();
+        }
         self.end_children();
         self.give_up_rest();
         self.connections.publish();

@@ -271,7 +271,7 @@ impl Master {
         let last = last.and_then(|index| usize::try_from(index).ok());
         let indices: Vec<usize> = match last.filter(|&index| mine(self, index).is_some()) {
             // It had one at a time: this one.
-            Some(index) if self.shared => vec![index],
+            Some(index) if self.shared && child.generation != 0 => vec![index],
             _ => self.connections.handed().map(|(index, _)| index).collect(),
         };
         let mut lost = None;
@@ -280,8 +280,11 @@ impl Master {
             if serving {
                 if child.timed_out {
                     self.board.count(Count::Timeouts, 1);
-                } else if matches!(status.ending(), Ending::Exited(_)) && self.settings.once {
-                    // A program, or a handler that called exit: its end is the connection's.
+                } else if matches!(status.ending(), Ending::Exited(_))
+                    && (self.settings.once || child.generation == 0)
+                {
+                    // A program, a handler that called exit, or a child that writes on another scoreboard:
+                    // its end is the connection's.
                     self.board.count(Count::ServedBefore, 1);
                 } else {
                     self.board.count(Count::Lost, 1);

@@ -113,7 +113,7 @@ impl Master {
         self.retire_all();
     }
 
-    fn retire_all(&mut self) {
+    pub(super) fn retire_all(&mut self) {
         for generation in &mut self.generations {
             if generation.is_open() {
                 generation.retire();
