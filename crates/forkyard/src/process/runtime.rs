@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
 
+use forkyard_sys::epoll::EventFd;
 use forkyard_sys::wait::ExitStatus;
 use forkyard_sys::{Errno, Pid, clone, pidfd, socket};
 
@@ -31,6 +32,8 @@ pub(crate) struct Runtime {
     pub(crate) keeper: Keeper,
     /// Children that have not been reaped.
     pub(crate) children: Mutex<HashMap<u64, Arc<Child>>>,
+    /// Rung at each birth: for threads that wait for any child.
+    pub(crate) bells: Mutex<Vec<Arc<EventFd>>>,
     /// Children that have ended and of which no wait or join has told, oldest first.
     untold: Mutex<BTreeMap<u64, Exited>>,
     pub(crate) template: Mutex<Template>,
@@ -103,6 +106,7 @@ impl Runtime {
             board: Board::create()?,
             keeper: Keeper::new().map_err(failed)?,
             children: Mutex::default(),
+            bells: Mutex::default(),
             untold: Mutex::default(),
             template: Mutex::new(Template::unmade(Anchor::Keeper, None)),
             parcels,
@@ -204,6 +208,7 @@ impl Runtime {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let child = Arc::new(Child::new(self, id, pid, pidfd, slot, attributes, lifeline));
         lock(&self.children).insert(id, Arc::clone(&child));
+        lock(&self.bells).iter().for_each(|bell| bell.notify());
         self.keeper.watch(&child);
         Ok(child)
     }

@@ -4,12 +4,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forkyard_sys::epoll::EventFd;
 use forkyard_sys::poll::{PollFd, PollFlags, poll};
 use forkyard_sys::{Pid, pidfd};
 
 use super::handle::Child;
-use super::runtime::{self, Exited};
+use super::limit;
+use super::runtime::{self, Exited, Runtime};
 use crate::error::{Error, Kind, Result};
+use crate::sync_std::lock;
 use crate::time::Deadline;
 
 /// The living children of this process, oldest first. Children that have ended are reaped on the way.
@@ -24,7 +27,7 @@ pub fn children() -> Vec<Arc<Child>> {
 /// Waits until a child has ended of which no wait or join has told yet, and tells of it, once. The result of its task
 /// stays for a join.
 ///
-/// Only children that this library started count: those of the host program are its own. Of children that nobody
+/// Children count that were started before or are started meanwhile, by this library: those of the host program are its own. Of children that nobody
 /// waits for, the last 16384 are remembered.
 ///
 /// # Errors
@@ -65,6 +68,7 @@ pub fn wait_deadline(deadline: Instant) -> Result<Exited> {
 fn wait_until(deadline: Deadline) -> Result<Exited> {
     let no_children = || Error::new("wait for any child", Kind::NoChildren);
     let runtime = runtime::existing().ok_or_else(no_children)?;
+    let mut births = None;
     loop {
         // In this order: a child that ends in between is either still listed as living or told of already.
         let living = runtime.living();
@@ -74,10 +78,40 @@ fn wait_until(deadline: Deadline) -> Result<Exited> {
         if living.is_empty() {
             return Err(no_children());
         }
-        let fds: Vec<_> = living.iter().map(|child| child.as_fd()).collect();
-        for index in ready_until("wait for any child", &fds, deadline)? {
-            living[index].settle()?;
+        if births.is_none() && !deadline.has_passed() {
+            births = Some(Births::listen(runtime)?);
+            continue;
         }
+        let mut fds: Vec<_> = living.iter().map(|child| child.as_fd()).collect();
+        fds.extend(births.iter().map(|births| births.bell.as_fd()));
+        for index in ready_until("wait for any child", &fds, deadline)? {
+            if let Some(child) = living.get(index) {
+                child.settle()?;
+            } else if let Some(births) = &births {
+                births.bell.take();
+            }
+        }
+    }
+}
+
+/// Children that other threads start while this one waits count, too: they ring.
+struct Births {
+    runtime: &'static Runtime,
+    bell: Arc<EventFd>,
+}
+
+impl Births {
+    fn listen(runtime: &'static Runtime) -> Result<Births> {
+        let failed = |errno| Error::os_hint("wait for any child", errno, limit::hint(errno));
+        let bell = Arc::new(EventFd::new().map_err(failed)?);
+        lock(&runtime.bells).push(Arc::clone(&bell));
+        Ok(Births { runtime, bell })
+    }
+}
+
+impl Drop for Births {
+    fn drop(&mut self) {
+        lock(&self.runtime.bells).retain(|bell| !Arc::ptr_eq(bell, &self.bell));
     }
 }
 
