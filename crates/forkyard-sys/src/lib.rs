@@ -18,6 +18,7 @@ pub mod clone;
 pub mod epoll;
 pub mod exec;
 pub mod fallback;
+pub mod futex;
 pub mod handover;
 pub mod inherit;
 pub mod limits;

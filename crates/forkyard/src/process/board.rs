@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use forkyard_sys::Errno;
+use forkyard_sys::{Errno, futex};
 
 use super::limit;
 use crate::error::{Error, Result};
@@ -16,8 +16,8 @@ use crate::shm::{ShmSafe, Table};
 
 /// Most children that one process has at a time; the kernel's own limits are lower by default.
 const CAPACITY: usize = 64 * 1024;
-/// Bytes of a result that fit into a slot.
-pub(crate) const INLINE: usize = 104;
+/// Bytes of a request or a result that fit into a slot.
+pub(crate) const INLINE: usize = 488;
 
 /// How far a child came. The numbers are what lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,14 @@ pub(crate) enum State {
     Panicked = 5,
     /// The task ended the process by `exit`.
     Exited = 6,
+    /// The requester has put its request here, for the spare that waits for it.
+    Called = 7,
 }
 
 impl State {
     fn from_memory(number: u32) -> Option<State> {
-        use State::{Exited, Free, Offered, Panicked, Returned, ReturnedParcel, Running};
-        [Free, Offered, Running, Returned, ReturnedParcel, Panicked, Exited]
+        use State::{Called, Exited, Free, Offered, Panicked, Returned, ReturnedParcel, Running};
+        [Free, Offered, Running, Returned, ReturnedParcel, Panicked, Exited, Called]
             .into_iter()
             .find(|s| *s as u32 == number)
     }
@@ -60,10 +62,10 @@ pub(crate) struct Slot {
     unused_too: [AtomicU32; 2],
 }
 
-// SAFETY: atomics only, `repr(C)` without gaps (16 + 104 + 8 = 128), all-zero is `Free`.
+// SAFETY: atomics only, `repr(C)` without gaps (16 + 488 + 8 = 512), all-zero is `Free`.
 #[allow(unsafe_code)]
 unsafe impl ShmSafe for Slot {}
-const _: () = assert!(size_of::<Slot>() == 128);
+const _: () = assert!(size_of::<Slot>() == 512);
 
 impl Slot {
     /// The state; `None` for a number that is none, written by somebody who scribbles.
@@ -81,16 +83,35 @@ impl Slot {
         self.state.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Puts a value of at most [`INLINE`] bytes, and announces it.
+    /// Puts a result of at most [`INLINE`] bytes, and announces it.
     pub(crate) fn put(&self, bytes: &[u8]) {
+        self.write(bytes);
+        self.enter(State::Returned);
+    }
+
+    /// Puts a request of at most [`INLINE`] bytes, and wakes the spare that waits for it.
+    pub(crate) fn call(&self, request: &[u8]) {
+        self.write(request);
+        self.enter(State::Called);
+        futex::wake_one(&self.state);
+    }
+
+    /// Waits until the requester has put a request, and takes it; `None` if its length is not one.
+    pub(crate) fn wait_for_call(&self) -> Option<Vec<u8>> {
+        while self.state() == Some(State::Offered) {
+            futex::wait(&self.state, State::Offered as u32);
+        }
+        self.take()
+    }
+
+    fn write(&self, bytes: &[u8]) {
         for (cell, byte) in self.value.iter().zip(bytes) {
             cell.store(*byte, Ordering::Relaxed);
         }
         self.len.store(bytes.len() as u32, Ordering::Relaxed);
-        self.enter(State::Returned);
     }
 
-    /// The value that [`put`](Slot::put) announced; `None` if its length is not one.
+    /// What [`put`](Slot::put) or [`call`](Slot::call) announced; `None` if its length is not one.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
         let len = self.len.load(Ordering::Relaxed) as usize;
         let cells = self.value.get(..len)?;

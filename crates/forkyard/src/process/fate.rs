@@ -25,7 +25,7 @@ impl Outcome {
         let Some(place) = runtime.board.slot(slot) else { return Outcome::None(Ended::Garbled) };
         let parcel = || runtime.take_parcel(slot, pid).map(Outcome::Parcel);
         let outcome = match place.state() {
-            Some(State::Offered) => Some(Outcome::None(Ended::BeforeTask)),
+            Some(State::Offered | State::Called) => Some(Outcome::None(Ended::BeforeTask)),
             Some(State::Running) => Some(Outcome::None(match status.ending() {
                 Ending::Exited(_) => Ended::QuickExit,
                 Ending::Signaled { .. } => Ended::Signal,

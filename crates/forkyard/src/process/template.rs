@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use forkyard_sys::{Errno, Pid, pidfd, wait};
 
+use super::board::INLINE;
 use super::builder::Attributes;
 use super::runtime::{self, Runtime};
 use super::task::Call;
@@ -40,7 +41,6 @@ pub(crate) struct Template {
 /// A child that has no task yet.
 struct Spare {
     slot: u32,
-    line: OwnedFd,
     /// `None` until the zygote's answer has been collected.
     born: Option<(Pid, OwnedFd)>,
 }
@@ -104,7 +104,10 @@ impl Template {
         let now = Surroundings::now();
         for _ in 0..ATTEMPTS {
             self.ensure_for(runtime, &now)?;
-            let started = self.start_by_spare(runtime, &now, call, attributes)?;
+            let started = match call.fds.is_empty() && call.args.len() <= INLINE {
+                true => self.start_by_spare(runtime, &now, call, attributes)?,
+                false => self.start_directly(runtime, &now, call, attributes)?,
+            };
             if let Some(started) = started {
                 return Ok(started);
             }
@@ -135,26 +138,20 @@ impl Template {
             // What was refused to an order of another time may be had now.
             return if was_ordered { Ok(None) } else { Err(refused(attributes, errno)) };
         }
-        let (Some(zygote), Some(Spare { slot, line, born: Some((pid, pidfd)) })) =
-            (&self.zygote, self.spare.take())
-        else {
-            return Ok(None);
-        };
+        let (Some(zygote), Some(spare)) = (&self.zygote, &self.spare) else { return Ok(None) };
+        let (request, directory) = zygote.request(now, spare.slot, call, attributes)?;
+        let encoded = postcard::to_stdvec(&request).unwrap_or_default();
+        if directory.is_some() || encoded.is_empty() || encoded.len() > INLINE {
+            return self.start_directly(runtime, now, call, attributes);
+        }
+        let Some(Spare { slot, born: Some((pid, pidfd)) }) = self.spare.take() else { return Ok(None) };
         // A spare that was killed while it waited is nobody's loss; one that is killed from here on had its task.
-        let delivered = match wait::has_ended(pidfd.as_fd()) {
-            Ok(false) => zygote.deliver(&line, now, slot, call, attributes),
-            _ => Ok(false),
-        };
-        match delivered {
-            Ok(true) => {}
-            Ok(false) => {
-                discard(runtime, slot, Some((pid, pidfd)));
-                return Ok(None);
-            }
-            Err(error) => {
-                discard(runtime, slot, Some((pid, pidfd)));
-                return Err(error);
-            }
+        if !matches!(wait::has_ended(pidfd.as_fd()), Ok(false)) {
+            discard(runtime, slot, Some((pid, pidfd)));
+            return Ok(None);
+        }
+        if let Some(place) = runtime.board.slot(slot) {
+            place.call(&encoded);
         }
         self.starts = self.starts.saturating_add(1);
         if self.anchor == Anchor::Keeper && self.starts >= STARTS_BEFORE_SPARES {
@@ -164,13 +161,47 @@ impl Template {
         Ok(Some(Started { pid, pidfd, slot }))
     }
 
+    /// Starts a child that gets its task with the clone: one whose request does not fit into a slot. `None` if the zygote
+    /// was lost, and nothing was started.
+    fn start_directly(
+        &mut self,
+        runtime: &'static Runtime,
+        now: &Surroundings,
+        call: &Call,
+        attributes: &Attributes,
+    ) -> Result<Option<Started>> {
+        // Answers come in the order of the requests.
+        self.collect();
+        let Some(zygote) = &mut self.zygote else { return Ok(None) };
+        let slot = runtime.board.offer()?;
+        let (request, directory) = zygote.request(now, slot, call, attributes)?;
+        let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
+        let born = match zygote.start(request, &fds) {
+            Ok(Answer::Born(pid, pidfd)) => Ok(Some((pid, pidfd))),
+            Ok(Answer::Refused(errno)) => Err(refused(attributes, errno)),
+            Ok(Answer::Lost) => {
+                self.lose();
+                // Its task may have run: it is not started again, whatever fails here.
+                born(runtime, slot).map(|pid| adopt_unseen(pid, attributes)).transpose()
+            }
+            Err(error) => Err(error),
+        };
+        match born {
+            Ok(Some((pid, pidfd))) => Ok(Some(Started { pid, pidfd, slot })),
+            nothing => {
+                runtime.board.release(slot);
+                nothing.map(|_| None)
+            }
+        }
+    }
+
     /// Asks for a spare.
     fn order(&mut self, runtime: &'static Runtime) -> Result<()> {
         let Some(zygote) = &mut self.zygote else { return Ok(()) };
         let slot = runtime.board.offer()?;
         match zygote.order(slot) {
-            Ok(line) => {
-                self.spare = Some(Spare { slot, line, born: None });
+            Ok(()) => {
+                self.spare = Some(Spare { slot, born: None });
                 Ok(())
             }
             Err(error) => {
@@ -391,6 +422,18 @@ fn discard(runtime: &Runtime, slot: u32, born: Option<(Pid, OwnedFd)>) {
         let _ = wait::reap(pidfd.as_fd());
     }
     runtime.board.release(slot);
+}
+
+/// A child with a task that a lost zygote had made before it could say so.
+fn adopt_unseen(pid: Pid, attributes: &Attributes) -> Result<(Pid, OwnedFd)> {
+    swarm::open(pid).map(|pidfd| (pid, pidfd)).map_err(|errno| {
+        let hint = match errno {
+            Errno::CHILD | Errno::SRCH => "it has ended, and somebody else took its status".to_owned(),
+            errno => limit::hint(errno),
+        };
+        let number = pid.as_raw_nonzero();
+        Error::os_hint(format!("watch process \"{}\" (pid {number})", attributes.name), errno, hint)
+    })
 }
 
 /// The child that a lost zygote had made before it could say so: the kernel wrote its pid into the slot. The zygote

@@ -170,17 +170,25 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 }
                 answer(&socket, &Reply::BornMany(born, refused), None)?;
             }
-            Ask::Spare(_) if packet.received.fds_lost => {
+            Ask::Start(_) if packet.received.fds_lost => {
                 answer(&socket, &Reply::Refused(Errno::MFILE.raw_os_error()), None)?;
             }
-            Ask::Start(_) => return Err(Fault::Garbled("a task for a template".to_owned())),
+            Ask::Start(request) => {
+                let slot = slot(world, request.slot)?;
+                match clone_for(slot, template) {
+                    Ok(Side::Child) => {
+                        drop((socket, last));
+                        run(world, slot, request, fds)
+                    }
+                    made => last = tell(&socket, made)?.or(last),
+                }
+            }
             Ask::Spare(index) => {
                 let slot = slot(world, index)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
                         drop((socket, last));
-                        let Some(line) = fds.into_iter().next() else { clone::exit_now(0) };
-                        wait_for_task(world, slot, index, line)
+                        wait_for_task(world, slot, index)
                     }
                     made => last = tell(&socket, made)?.or(last),
                 }
@@ -220,24 +228,22 @@ fn tell(socket: &OwnedFd, made: forkyard_sys::Result<Side>) -> Result<Option<Own
 }
 
 /// A spare's life: it waits for its one request, and ends when the requester does.
-fn wait_for_task(world: &'static World, slot: &'static Slot, index: u32, line: OwnedFd) -> ! {
+fn wait_for_task(world: &'static World, slot: &'static Slot, index: u32) -> ! {
     if !child::die_with(world.requester) {
         clone::exit_now(0);
     }
     // The name is decoration.
     let _ = prctl::set_name("forkyard-spare");
     touch();
-    let Ok(mut packet) = message::receive(&line, false) else { clone::exit_now(0) };
-    drop(line);
-    let fds = std::mem::take(&mut packet.fds);
-    match packet.decode::<Request<'_>>() {
-        Ok(request) if request.slot == index && !packet.received.fds_lost => {
+    let request = slot.wait_for_call().unwrap_or_default();
+    match postcard::from_bytes::<Request<'_>>(&request) {
+        Ok(request) if request.slot == index => {
             if !request.attributes.guarded {
                 prctl::outlive_parent();
             }
-            run(world, slot, request, fds)
+            run(world, slot, request, Vec::new())
         }
-        // The requester sees that it ended before its task.
+        // Somebody scribbled. The requester sees that this ended before its task.
         _ => clone::exit_now(1),
     }
 }

@@ -61,10 +61,10 @@ pub(crate) struct Request<'a> {
 /// What the requester asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask<'a> {
-    /// Become this child: only to a zygote that was made for one.
+    /// Start a child; become it, if the zygote was made for one.
     #[serde(borrow)]
     Start(Request<'a>),
-    /// Clone a spare for this slot; it waits for its request on the socket that comes with this.
+    /// Clone a spare, which waits for its request in this slot.
     Spare(u32),
     /// Send the last pidfd once more: there was no room for it.
     Again,

@@ -139,16 +139,24 @@ impl Zygote {
         self.pidfd.as_fd()
     }
 
-    /// Asks for a spare, and returns the socket for its request. [`collect`](Zygote::collect) gets the answer.
-    pub(crate) fn order(&mut self, slot: u32) -> Result<OwnedFd> {
+    /// Asks for a spare. [`collect`](Zygote::collect) gets the answer.
+    pub(crate) fn order(&mut self, slot: u32) -> Result<()> {
         self.fill_reserve(1)?;
-        let what = "start a process";
-        let (ours, theirs) =
-            socket::pair().map_err(|errno| Error::os_hint(what, errno, limit_hint(errno)))?;
         let packet = message::encode(&Ask::Spare(slot)).map_err(|fault| fault_error(&fault))?;
         // A zygote that is gone does not answer either.
-        let _ = message::send(&self.socket, &packet, &[theirs.as_fd()], true);
-        Ok(ours)
+        let _ = message::send(&self.socket, &packet, &[], true);
+        Ok(())
+    }
+
+    /// Asks for a child that has its task from the beginning, and waits for the answer.
+    pub(crate) fn start(&mut self, request: Request<'_>, fds: &[BorrowedFd<'_>]) -> Result<Answer> {
+        self.fill_reserve(1)?;
+        let packet = message::encode(&Ask::Start(request)).map_err(|fault| fault_error(&fault))?;
+        match message::send(&self.socket, &packet, fds, true) {
+            Ok(()) => Ok(self.collect()),
+            Err(Fault::Os(errno)) if errno == Errno::TOOMANYREFS => Ok(Answer::Refused(errno)),
+            Err(_) => Ok(Answer::Lost),
+        }
     }
 
     /// True if the answer to what was asked has come.
@@ -164,15 +172,14 @@ impl Zygote {
         }
     }
 
-    /// Gives a spare its task. False if the spare is gone.
-    pub(crate) fn deliver(
+    /// The request for a child, and the directory to send with it where that has changed.
+    pub(crate) fn request<'a>(
         &self,
-        line: &OwnedFd,
-        now: &Surroundings,
+        now: &'a Surroundings,
         slot: u32,
-        call: &Call,
+        call: &'a Call,
         attributes: &Attributes,
-    ) -> Result<bool> {
+    ) -> Result<(Request<'a>, Option<OwnedFd>)> {
         let directory = now.directory_since(&self.surroundings)?;
         let request = Request {
             directory: directory.is_some(),
@@ -180,12 +187,7 @@ impl Zygote {
             environment: (now.environment != self.surroundings.environment).then(variables),
             ..plain_request(slot, call, attributes)
         };
-        let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
-        match message::encode(&request).and_then(|packet| message::send(line, &packet, &fds, true)) {
-            Ok(()) => Ok(true),
-            Err(Fault::Gone) => Ok(false),
-            Err(fault) => Err(fault_error(&fault)),
-        }
+        Ok((request, directory))
     }
 
     /// Asks for children of the enlisted swarm: a slot of the outcome board and a number for each. `None`: the zygote is
