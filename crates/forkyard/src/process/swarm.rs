@@ -24,7 +24,7 @@ pub(crate) struct Swarm {
     pub(crate) run: fn(u64) -> i32,
     /// Nothing of the user's program runs in it.
     pub(crate) bare: bool,
-    /// What its children are called, where they are not bare.
+    /// What its children are called.
     pub(crate) name: &'static str,
 }
 
@@ -51,6 +51,8 @@ pub(super) fn become_one(
         if !child::die_with(requester) {
             clone::exit_now(child::EXIT_BEFORE_TASK);
         }
+        // The name is decoration.
+        let _ = forkyard_sys::prctl::set_name(swarm.name);
         forkyard_sys::mask::replace(0);
         clone::exit_now((swarm.run)(number))
     }

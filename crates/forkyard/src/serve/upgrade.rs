@@ -47,8 +47,8 @@ const fn bit(signal: u32) -> u64 {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct State {
     version: u32,
-    /// The signal mask to go back to.
-    pub(super) mask: u64,
+    /// The signal mask before the upgrade began.
+    mask: u64,
     listeners: Vec<KeptListener>,
     page: Option<(String, RawFd)>,
     pub(super) children: Vec<KeptChild>,
@@ -96,7 +96,7 @@ pub(super) struct KeptConnection {
 
 impl State {
     /// The part that concerns listeners; the caller fills in the rest.
-    pub(super) fn new(listeners: &[Listener], page: Option<(String, BorrowedFd<'_>)>) -> State {
+    pub(super) fn new(mask: u64, listeners: &[Listener], page: Option<(String, BorrowedFd<'_>)>) -> State {
         let listeners = listeners.iter().map(|listener| KeptListener {
             fd: number(listener.as_fd()),
             asked: listener.asked.clone(),
@@ -105,7 +105,7 @@ impl State {
         });
         State {
             version: VERSION,
-            mask: mask::current(),
+            mask,
             listeners: listeners.collect(),
             page: page.map(|(asked, fd)| (asked, number(fd))),
             children: Vec::new(),
@@ -116,6 +116,11 @@ impl State {
             counts: Vec::new(),
         }
     }
+}
+
+/// Lets through what was held back during the upgrade, unless it was blocked before.
+pub(super) fn let_signals_through(state: &State) {
+    mask::replace(mask::current() & !(HELD_BACK & !state.mask));
 }
 
 pub(super) fn number(fd: BorrowedFd<'_>) -> RawFd {

@@ -47,14 +47,16 @@ impl Master {
     /// Has the death of the current zygote reported, which may be another one than before.
     fn watch_zygote(&mut self) -> Result<()> {
         let zygote = self.generations.last().and_then(Generation::zygote).unwrap_or(0);
-        let before = self.board.fact(Fact::Zygote);
-        if u64::from(zygote) == before {
+        if u64::from(zygote) == self.board.fact(Fact::Zygote) {
             return Ok(());
         }
         self.board.set_fact(Fact::Zygote, u64::from(zygote));
+        if zygote == 0 {
+            self.zygote_died = true;
+            return Ok(());
+        }
         self.zygote_since = Instant::now();
-        if self.zygote_died {
-            self.zygote_died = false;
+        if std::mem::take(&mut self.zygote_died) {
             self.board.count(Count::Restarted, 1);
             self.report(&Event::ZygoteRevived { pid: zygote });
         }
@@ -212,10 +214,10 @@ impl Master {
 
     /// The zygote may have been found dead by a start, and been made anew for it.
     pub(super) fn note_zygote_of_start(&mut self) -> Result<()> {
-        self.zygote_died |= self.board.fact(Fact::Zygote) != 0;
-        let watched = self.watch_zygote();
-        self.zygote_died = false;
-        watched
+        let before = self.board.fact(Fact::Zygote);
+        let now = self.generations.last().and_then(Generation::zygote).map_or(0, u64::from);
+        self.zygote_died |= before != 0 && before != now;
+        self.watch_zygote()
     }
 
     /// After how many connections the next worker is to be replaced; 0 for never.

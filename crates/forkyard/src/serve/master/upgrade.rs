@@ -91,12 +91,14 @@ impl Master {
 
     /// Leaves everything to the program's file. Comes back only if that could not be executed.
     fn replace_program(&mut self) {
+        // Whoever hears of it may block signals for the time being.
+        let mask = mask::current();
         self.report(&Event::Upgrading);
         self.end_page();
         self.retire_all();
         self.find_finished();
         self.connections.reclaim();
-        let state = self.state();
+        let state = self.state(mask);
         let mut fds: Vec<BorrowedFd<'_>> = self.listeners.iter().map(AsFd::as_fd).collect();
         fds.extend(self.page.as_ref().map(|page| page.listener.as_fd()));
         fds.extend(self.children.iter().map(|(_, child)| child.pidfd().as_fd()));
@@ -109,10 +111,10 @@ impl Master {
         }
     }
 
-    fn state(&self) -> State {
+    fn state(&self, mask: u64) -> State {
         let page = self.page.as_ref().zip(self.config.status);
         let page = page.map(|(page, asked)| (asked.to_string(), page.listener.as_fd()));
-        let mut state = State::new(&self.listeners, page);
+        let mut state = State::new(mask, &self.listeners, page);
         state.next_number = self.connections.next_number();
         state.generation = self.board.fact(Fact::Generation);
         state.started = self.board.fact(Fact::Started);
@@ -142,6 +144,7 @@ impl Master {
     /// Takes over what the image before this one left, if it left anything.
     pub(super) fn take_over(&mut self) -> Result<()> {
         let Some(state) = upgrade::take() else { return Ok(()) };
+        upgrade::let_signals_through(&state);
         self.board.import(&state.counts);
         self.board.set_fact(Fact::Started, state.started);
         self.board.set_fact(Fact::Generation, state.generation + 1);
@@ -153,7 +156,6 @@ impl Master {
             let fd = handover::take(held.fd).map_err(|e| Error::os("take over a connection", e))?;
             self.connections.readmit(fd, held.number, Peer::from_words(held.peer), held.accepted);
         }
-        mask::replace(state.mask);
         Ok(())
     }
 
