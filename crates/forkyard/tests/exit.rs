@@ -1,6 +1,6 @@
 //! How a process ends: exit hooks, flushed output.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

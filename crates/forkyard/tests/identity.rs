@@ -1,5 +1,7 @@
 //! Who a child is, and who its parent: numbers, names, flags.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use common::{eventually, isolated, own_pid, state_of};

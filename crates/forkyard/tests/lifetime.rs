@@ -1,5 +1,7 @@
 //! Daemons, orphans, zombies: what remains of a family, and when.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::io::{Read, Write};
@@ -51,11 +53,6 @@ fn tell_and_stay(tell: Fd, depth: u32, daemon: bool) {
     loop {
         std::thread::park();
     }
-}
-
-/// Writes a line at once, so that lines of several processes do not mix.
-fn tell_line(out: &mut std::fs::File, what: impl std::fmt::Display) {
-    out.write_all(format!("{what}\n").as_bytes()).unwrap();
 }
 
 /// Reads one pid a line until so many have come.

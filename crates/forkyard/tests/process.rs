@@ -1,6 +1,6 @@
 //! Processes: values, endings, joining.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -155,9 +155,6 @@ fn any_number_of_threads_may_wait_for_one_child() {
 #[forkyard::task]
 fn stolen() {
     let child = process::spawn(add, (1, 1)).unwrap();
-    common::eventually("the child ends", || {
-        common::state_of(child.pid().as_raw_nonzero().get()) != Some('S') || true
-    });
     // A host program's wait for any child takes the status.
     let mut status = 0;
     // SAFETY: waits for a child and writes its status to a local variable.

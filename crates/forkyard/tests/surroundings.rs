@@ -1,6 +1,6 @@
 //! What a child finds around itself: arguments, environment, directory, signal mask, descriptors.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

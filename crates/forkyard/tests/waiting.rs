@@ -1,5 +1,7 @@
 //! Waiting: for any child, for one by number, for several with other descriptors; each end is told once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -39,7 +39,9 @@ pub fn _exit(code: i32) -> ! {
 pub(crate) fn arm() {
     static ARMED: Once = Once::new();
     // Without memory for one more exit hook there is nobody to tell: children are then left to the kernel's rules.
-    ARMED.call_once(|| drop(clone::at_exit(run)));
+    ARMED.call_once(|| {
+        let _ = clone::at_exit(run);
+    });
 }
 
 /// Forgets the hooks that a fork copied.

@@ -162,6 +162,7 @@ impl<F> Task<F> {
 #[unsafe(link_section = "forkyard_tasks")]
 static NONE: Entry = Entry::new("", |_| Ok(Vec::new()));
 
+#[allow(improper_ctypes, reason = "only their addresses are used, and the entries are Rust's own")]
 unsafe extern "C" {
     #[link_name = "__start_forkyard_tasks"]
     static FIRST: Entry;

@@ -27,8 +27,8 @@ pub fn children() -> Vec<Arc<Child>> {
 /// Waits until a child has ended of which no wait or join has told yet, and tells of it, once. The result of its task
 /// stays for a join.
 ///
-/// Children count that were started before or are started meanwhile, by this library: those of the host program are its own. Of children that nobody
-/// waits for, the last 16384 are remembered.
+/// Children count that this library started, before or meanwhile: those of the host program are its own. Of children
+/// that nobody waits for, the last 16384 are remembered.
 ///
 /// # Errors
 /// [`is_no_children`](crate::Error::is_no_children): there is none to wait for.

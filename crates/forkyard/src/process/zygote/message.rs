@@ -95,7 +95,7 @@ pub(crate) enum Fault {
     /// The kernel said no.
     Os(Errno),
     /// It does not decode.
-    Garbled(String),
+    Garbled(#[allow(dead_code, reason = "shown by Debug")] String),
 }
 
 impl From<Errno> for Fault {
