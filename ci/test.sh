@@ -67,13 +67,13 @@ tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
 
 mapfile -t again < <(process_tests)
 for fallback in clone3 clone-parent all; do
-    tests "without $fallback" 300 \
+    tests "without $fallback" 480 \
         env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
 done
 runner=$(as_pid_1)
 if [ -n "$runner" ]; then
     target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    tests "as pid 1 of a pid namespace" 300 \
+    tests "as pid 1 of a pid namespace" 480 \
         env "CARGO_TARGET_${target}_RUNNER=$runner" cargo test --quiet --workspace --no-fail-fast "${again[@]}"
 else
     echo "== as pid 1 of a pid namespace: skipped, this machine does not let us make one"
