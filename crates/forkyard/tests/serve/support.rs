@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use forkyard::process::{self, Fd, Process};
@@ -322,9 +321,13 @@ pub(crate) fn kill(pid: u32, signal: &str) -> bool {
     std::process::Command::new("kill").args([signal, &pid.to_string()]).output().unwrap().status.success()
 }
 
-/// True while a process of this number exists, as a zombie too.
+/// True while a process of this number exists, as a zombie too; but not as an orphaned one of this process where
+/// the tests themselves run as process 1, which would have to reap it.
 pub(crate) fn exists(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !(std::process::id() == 1 && stat.contains(") Z 1 ")),
+        Err(_) => false,
+    }
 }
 
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
