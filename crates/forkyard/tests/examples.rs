@@ -2,6 +2,8 @@
 //!
 //! The examples are built by `cargo test` together with this file; run alone, this test builds them first.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 //!
 //! This file is the server too: run with `server` as its first argument, it serves, and obeys its standard input.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;

@@ -15,8 +15,8 @@ fn busy(server: &mut Running) -> (TcpStream, u32) {
     assert_eq!(ask(&mut stream, "a").unwrap(), "A");
     let from = stream.local_addr().unwrap().to_string();
     let connected = |stats: &serde_json::Value| {
-        let connections = stats["connections"].as_array().unwrap().iter();
-        let found = connections.filter(|one| one["peer"] == from.as_str()).next();
+        let mut connections = stats["connections"].as_array().unwrap().iter();
+        let found = connections.find(|one| one["peer"] == from.as_str());
         found.and_then(|one| one["pid"].as_u64()).filter(|pid| *pid != 0)
     };
     let stats = server.wait_for("the connection", |stats| connected(stats).is_some());
