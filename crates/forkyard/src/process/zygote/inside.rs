@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use forkyard_sys::clone::{self, Side};
-use forkyard_sys::{Errno, Pid, pidfd, poll, prctl};
+use forkyard_sys::{Errno, Pid, inherit, pidfd, poll, prctl};
 
 use super::entry::{self, Marker};
 use super::message::{self, Ask, Fault, Hello, Reply, Request};
@@ -96,11 +96,12 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
     forkyard_sys::mask::ignore_sigpipe();
     exit::arm();
     panic::install();
+    inherit::forget_code();
     touch();
     if let Some((name, args)) = preload {
         run_preload(&name, &args, fds.collect())?;
     }
-    forkyard_sys::inherit::keep_code();
+    inherit::keep_code();
     Ok(WORLD.set(World { table, parcels, requester, requester_name: name, requester_pidfd, token, marker }))
 }
 
@@ -234,6 +235,7 @@ fn wait_for_task(world: &'static World, slot: &'static Slot, index: u32) -> ! {
     }
     // The name is decoration.
     let _ = prctl::set_name("forkyard-spare");
+    // A clone of a page is better made while it waits than when it has something to do.
     touch();
     let request = slot.wait_for_call().unwrap_or_default();
     match postcard::from_bytes::<Request<'_>>(&request) {
