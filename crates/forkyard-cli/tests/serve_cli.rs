@@ -135,6 +135,27 @@ fn a_graceful_stop_accepts_nothing_more_and_ends_with_the_last_connection() {
     assert_eq!(server.ends(), Ok(Signal::TERM));
 }
 
+/// What a program has left behind in a session of its own ends with the server, however the server ends.
+#[test]
+fn nothing_that_a_program_left_behind_outlives_the_server() {
+    for signal in [Signal::TERM, Signal::QUIT, Signal::KILL] {
+        let program = "trap '' TERM; setsid sleep 1000 & echo $!; cat";
+        let server = Server::start(&["--grace", "100ms", "--", "sh", "-c", program]);
+        let mut stream = server.connect();
+        let line = common::read_until(&mut stream, "\n");
+        let left_behind = std::path::PathBuf::from(format!("/proc/{}/exe", line.trim()));
+        assert!(left_behind.exists(), "{line}");
+        server.signal(signal);
+        // QUIT ends with a code.
+        let _ = server.ends();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while left_behind.exists() {
+            assert!(std::time::Instant::now() < end, "{signal:?}: process {line} is still there");
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[test]
 fn grace_is_over_when_it_is_over() {
     // The program does not mind TERM, so that it takes a KILL.

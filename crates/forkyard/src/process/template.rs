@@ -389,6 +389,14 @@ impl Template {
         self.drop_spare();
     }
 
+    /// Ends the zygote after it has killed all that its guarded children have left behind.
+    pub(crate) fn sweep(&mut self) {
+        if let Some(zygote) = self.zygote.take() {
+            zygote.sweep();
+        }
+        self.lose();
+    }
+
     /// In a fork of the requester: closes what belongs to the parent.
     pub(crate) fn abandon(&mut self) {
         if let Some(zygote) = self.zygote.take() {

@@ -148,6 +148,10 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                     if last.is_some() { Reply::Born(0) } else { Reply::Refused(Errno::SRCH.raw_os_error()) };
                 answer(&socket, &reply, last.as_ref())?;
             }
+            Ask::Sweep => {
+                sweep(&world.token);
+                clone::exit_now(0)
+            }
             Ask::Many(births) => {
                 last = None;
                 let mut born = Vec::with_capacity(births.len());

@@ -68,6 +68,8 @@ pub(crate) enum Ask<'a> {
     Spare(u32),
     /// Send the last pidfd once more: there was no room for it.
     Again,
+    /// Kill all that guarded children have left behind, and end.
+    Sweep,
     /// Start a swarm's children: a slot of the outcome board and a number for each.
     Many(Vec<(u32, u64)>),
 }

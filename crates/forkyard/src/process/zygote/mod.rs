@@ -292,6 +292,17 @@ impl Zygote {
         self.limits != limits::snapshot()
     }
 
+    /// Has it kill all that its guarded children have left behind, and end.
+    pub(crate) fn sweep(self) {
+        // A zygote that is gone, or does not end in time, cannot do it.
+        let sent =
+            message::encode(&Ask::Sweep).and_then(|packet| message::send(&self.socket, &packet, &[], true));
+        if sent.is_ok() {
+            let _ = pidfd::wait_readable(self.pidfd.as_fd(), Some(Instant::now() + PATIENCE));
+        }
+        self.end();
+    }
+
     /// Kills it and takes its status: afterwards it makes no more children. Its children live on.
     pub(crate) fn end(self) {
         // ESRCH: it has ended by itself.

@@ -174,10 +174,20 @@ impl Generation {
         }
     }
 
-    /// No more connections: children leave when they have served what they have and what is in the lane.
+    /// No more connections: children leave when they have served what they have and what is in the lane. The zygote
+    /// stays, because it stands guard over the programs that they run.
     pub(super) fn retire(&mut self) {
         self.to = None;
+    }
+
+    /// Ends the zygote; the children stay.
+    pub(super) fn end_zygote(&mut self) {
         self.template.lose();
+    }
+
+    /// Ends the zygote, and whatever the children's programs have left behind.
+    pub(super) fn sweep(&mut self) {
+        self.template.sweep();
     }
 
     /// True if it still gets connections.

@@ -67,7 +67,10 @@ impl Master {
 
     /// A zygote has died. If it is the current one, another takes its place; children notice nothing.
     pub(super) fn zygote_event(&mut self) {
-        let Some(current) = self.generations.last_mut() else { return };
+        let Some((current, old)) = self.generations.split_last_mut() else { return };
+        for generation in old {
+            generation.lose_dead_zygote();
+        }
         if current.lose_dead_zygote() {
             self.zygote_died = true;
             self.board.set_fact(Fact::Zygote, 0);

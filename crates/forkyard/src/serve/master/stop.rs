@@ -160,5 +160,8 @@ impl Master {
                 self.child_event(slot);
             }
         }
+        for generation in &mut self.generations {
+            generation.sweep();
+        }
     }
 }

@@ -96,6 +96,9 @@ impl Master {
         self.report(&Event::Upgrading);
         self.end_page();
         self.retire_all();
+        for generation in &mut self.generations {
+            generation.end_zygote();
+        }
         self.find_finished();
         self.connections.reclaim();
         let state = self.state(mask);
