@@ -109,10 +109,15 @@ pub fn pass_credentials(socket: impl AsFd) -> Result<()> {
     sockopt::set_socket_passcred(socket, true)
 }
 
+/// True for a local socket of [`pair`]'s kind.
+#[must_use]
+pub fn is_pair(socket: BorrowedFd<'_>) -> bool {
+    matches!(sockopt::socket_domain(socket), Ok(AddressFamily::UNIX))
+        && matches!(sockopt::socket_type(socket), Ok(SocketType::SEQPACKET))
+}
+
 /// True for a local socket of [`pair`]'s kind whose other end was made by process `pid`.
 #[must_use]
 pub fn is_pair_made_by(socket: BorrowedFd<'_>, pid: rustix::process::Pid) -> bool {
-    matches!(sockopt::socket_domain(socket), Ok(AddressFamily::UNIX))
-        && matches!(sockopt::socket_type(socket), Ok(SocketType::SEQPACKET))
-        && matches!(sockopt::socket_peercred(socket), Ok(peer) if peer.pid == pid)
+    is_pair(socket) && matches!(sockopt::socket_peercred(socket), Ok(peer) if peer.pid == pid)
 }

@@ -4,8 +4,9 @@
 //! library's own initialiser. In an ordinary start it looks for one environment variable and returns. In a zygote it
 //! never returns: the program's main function does not run a second time.
 //!
-//! The variable alone is not enough: descriptor 3 must be a packet socket whose other end was made by this
-//! process's parent. Anything else is an ordinary start with a stray variable.
+//! The variable alone is not enough: descriptor 3 must be a packet socket, and the family's variable must be there;
+//! anything else is an ordinary start with a stray variable. The socket's other end must have been made by this
+//! process's parent: if it was not, that one has been killed in between, and this process ends at once.
 //!
 //! # Safety
 //! Before main there is one thread, so the environment may be changed. The marker points into the initial
@@ -15,7 +16,7 @@
 use std::ffi::{CStr, c_char};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
-use forkyard_sys::{prctl, socket};
+use forkyard_sys::{clone, prctl, socket};
 
 /// Marks a zygote: `template`, or `once` for one that becomes the first child it is asked for.
 pub(crate) const VARIABLE: &str = "FORKYARD_ZYGOTE";
@@ -46,13 +47,17 @@ extern "C" fn constructor() {
     }
     // SAFETY: fcntl on a number that may be closed is an error, not undefined; the borrow ends with this function.
     let fd = unsafe { BorrowedFd::borrow_raw(SOCKET) };
-    if !prctl::parent().is_some_and(|parent| socket::is_pair_made_by(fd, parent)) {
+    if !socket::is_pair(fd) {
         return;
     }
     // SAFETY: a non-null result of getenv is a string.
     let once = unsafe { CStr::from_ptr(value) } == c"once";
     // SAFETY: as above.
     let Some(marker) = Marker::find(unsafe { getenv(c"FORKYARD_FAMILY".as_ptr()) }) else { return };
+    if !prctl::parent().is_some_and(|parent| socket::is_pair_made_by(fd, parent)) {
+        // The requester was killed before this process got here. Its main must not run again as an orphan.
+        clone::exit_now(0);
+    }
     // SAFETY: one thread.
     unsafe { std::env::remove_var(VARIABLE) };
     // SAFETY: as above.
