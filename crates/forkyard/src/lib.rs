@@ -1,4 +1,45 @@
 //! Process-based parallelism that survives `kill -9`.
+//!
+//! ```
+//! use forkyard::process;
+//!
+//! #[forkyard::task]
+//! fn sum_up_to(n: u64) -> u64 {
+//!     (1..=n).sum()
+//! }
+//!
+//! let child = process::spawn(sum_up_to, (1000,))?;
+//! assert_eq!(child.join()?, 500_500);
+//! # Ok::<(), forkyard::Error>(())
+//! ```
+//!
+//! A process may die at any instruction, and that is an input like any other: nobody else hangs, nothing stays behind, and
+//! every end is told as it was. The words are those of POSIX, of Rust's `std::thread` and of Python's
+//! `multiprocessing`; a search for theirs finds ours.
+//!
+//! # A tour
+//!
+//! - [`task`](macro@task) makes a function one that other processes can run; [`process::Fd`] lets descriptors travel among its
+//!   arguments.
+//! - [`process::spawn`] starts it, [`process::Builder`] with a name, as a daemon, or by another [`process::Start`] method;
+//!   [`process::fork`] starts a closure.
+//! - [`process::Process`] is the handle: join it for the result, wait for it together with others
+//!   ([`process::wait_any`], [`process::wait`]), signal it, poll it.
+//! - [`Error`] says what was tried and what came of it: a [`Panic`], an exit status, the limit that a start met.
+//! - [`process::current`], [`process::parent`] and [`process::at_exit`] are for the child's side.
+//! - [`process::Program`] runs other programs: pipes to and from them, pipelines, `system`, `exec`.
+//! - [`signal`] sends, handles and waits for signals; [`thread`] is [`process`] in one process, by changing one word.
+//! - [`serve`] is the TCP server with a process per connection; its [`handler`](macro@handler) is a task.
+//!
+//! # What it does not do
+//!
+//! - Other systems than Linux (x86-64 and aarch64, glibc, kernel 5.4 or later) do not compile.
+//! - Shared memory, locks and queues between processes are not there yet: use pipes and sockets.
+//! - A zygote has the standard streams, resource limits, umask and session that its requester had at its first start.
+//!   Directory, environment, signal mask and user are looked at again with every start.
+//! - C++ objects with static storage in libraries that are linked after this crate are not initialised in a zygote, which
+//!   branches off before main; [`process::Start::Fork`] has them.
+//! - A closure travels only by fork, which is refused beside other threads.
 
 // The macros' output names this crate, also inside it.
 extern crate self as forkyard;
