@@ -1,4 +1,8 @@
-//! How long a call may wait.
+//! How long a call may wait, and what time it is.
+//!
+//! # Safety
+//! The one raw call writes into a local variable of the type that the kernel fills.
+#![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
@@ -17,5 +21,14 @@ pub(crate) fn timespec(timeout: Timeout) -> Option<rustix::event::Timespec> {
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // The clock starts at boot: never negative, and 64 bits last five centuries.
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// The same by a system call: for a fresh clone, in which the faster way, through the vDSO, begins with a page fault.
+#[must_use]
+pub fn monotonic_ns_by_syscall() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills the live local structure.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

@@ -28,6 +28,9 @@ pub(crate) struct Swarm {
     pub(crate) name: &'static str,
 }
 
+/// Most children of one request.
+pub(crate) const MOST_AT_ONCE: usize = 64;
+
 static SWARM: Global<Swarm> = Global::new();
 
 /// Says, in a preload, what the children will do.

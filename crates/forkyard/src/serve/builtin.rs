@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use forkyard_sys::{Errno, net};
 
 /// Room for one read. The page that a read does not reach is never touched.
-pub(super) const BUFFER: usize = 64 * 1024;
+pub(super) const ROOM: usize = 64 * 1024;
 
 /// What a built-in handler does to the bytes it sends back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,20 +6,21 @@
 //! Killed here: README.md beside this file, "If … is killed here".
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::cell::RefCell;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use forkyard_sys::epoll::EventFd;
 use forkyard_sys::prctl::own_process_group;
-use forkyard_sys::{inherit, net, socket};
+use forkyard_sys::{inherit, net, socket, time};
 use serde::{Deserialize, Serialize};
 
-use super::builtin::{self, BUFFER, Change, Over};
+use super::builtin::{self, Change, Over, ROOM};
 use super::connection::Connection;
 use super::handoff::{self, Handed, Packet};
 use super::peer::Peer;
 use super::rights::Rights;
-use super::scoreboard::{Bell, Board, Cell, ChildState};
+use super::scoreboard::{Bell, Board, Cell, ChildState, Clock};
 use super::ucspi::Program;
 use super::{multiplex, server::Handler};
 use crate::error::{Error, Kind, Result};
@@ -76,8 +77,12 @@ struct Inherited {
     lane: Option<OwnedFd>,
     settings: Settings,
     handler: Ready,
-    /// Reserved in the zygote, so that a clone need not ask the kernel for it.
-    buffer: Mutex<Vec<u8>>,
+}
+
+thread_local! {
+    /// Room for a read, reserved in the zygote, so that a clone need not ask the kernel for it. In the thread's own
+    /// storage, because that is a page which every clone has to copy anyway.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A handler with everything looked up.
@@ -112,7 +117,6 @@ fn inherit(setup: Setup) -> Result<()> {
         lane: setup.lane.map(OwnedFd::from),
         settings: setup.settings,
         handler,
-        buffer: Mutex::new(Vec::with_capacity(BUFFER)),
     };
     warm_up(&inherited);
     // A built-in handler is all that runs in its child. A program's child must be found by who cleans up.
@@ -140,7 +144,7 @@ fn warm_up(inherited: &Inherited) {
         net::finish_sending(&client)?;
         let settings = Settings { once: true, ..inherited.settings.clone() };
         let desk = Desk { board: &board, bell: &inherited.bell, settings: &settings, slot: 0 };
-        serve_one_by_one(&desk, lane.as_fd(), &inherited.handler, &inherited.buffer, 1)
+        serve_one_by_one(&desk, lane.as_fd(), &inherited.handler, 1)
     };
     inherit::forget_code();
     // Whatever fails here fails in the children too, where it is told.
@@ -184,7 +188,7 @@ fn serve_here(slot: u32, most: u64, own: Option<OwnedFd>) -> std::result::Result
     }
     let result = match (&inherited.handler, &own) {
         (Ready::Change(change), Some(_)) => multiplex::serve(&desk, lane, *change),
-        (handler, _) => serve_one_by_one(&desk, lane, handler, &inherited.buffer, most),
+        (handler, _) => serve_one_by_one(&desk, lane, handler, most),
     };
     result.map_err(|errno| Error::os("wait for connections", errno).to_string())
 }
@@ -193,10 +197,22 @@ fn serve_one_by_one(
     desk: &Desk<'_>,
     lane: BorrowedFd<'_>,
     handler: &Ready,
-    buffer: &Mutex<Vec<u8>>,
     most: u64,
 ) -> forkyard_sys::Result<()> {
-    let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut buffer = BUFFER.take();
+    buffer.reserve(ROOM);
+    let result = serve_from(desk, lane, handler, most, &mut buffer);
+    BUFFER.set(buffer);
+    result
+}
+
+fn serve_from(
+    desk: &Desk<'_>,
+    lane: BorrowedFd<'_>,
+    handler: &Ready,
+    most: u64,
+    buffer: &mut Vec<u8>,
+) -> forkyard_sys::Result<()> {
     let mut served = 0;
     loop {
         desk.enter(ChildState::Idle);
@@ -204,7 +220,7 @@ fn serve_one_by_one(
             Packet::Connection(handed) => {
                 if desk.claim(handed.index as usize, handed.number, handed.accepted) {
                     desk.enter(ChildState::Busy);
-                    serve_one(desk, handed, handler, &mut buffer);
+                    serve_one(desk, handed, handler, buffer);
                     served += 1;
                 }
             }
@@ -269,7 +285,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn claim(&self, index: usize, number: u64, accepted: u64) -> bool {
-        let claimed = self.board.claim(index, number, self.slot, accepted);
+        let claimed = self.board.claim(index, number, self.slot, accepted, self.clock());
         if self.board.bell_wanted(Bell::Claimed) {
             self.bell.notify();
         }
@@ -277,10 +293,15 @@ impl Desk<'_> {
     }
 
     pub(super) fn finish(&self, index: usize, number: u64, over: Over) {
-        self.board.finish(index, number, self.slot, over == Over::TimedOut);
+        self.board.finish(index, number, self.slot, over == Over::TimedOut, self.clock());
         if self.board.bell_wanted(Bell::Finished) {
             self.bell.notify();
         }
+    }
+
+    /// A child that serves once reads the clock twice: not worth the page that the faster way needs.
+    fn clock(&self) -> Clock {
+        if self.settings.once { time::monotonic_ns_by_syscall } else { time::monotonic_ns }
     }
 
     /// How often to look for connections that are overdue.

@@ -13,7 +13,7 @@ use forkyard_sys::epoll::{Epoll, Interest};
 use forkyard_sys::time::monotonic_ns;
 use forkyard_sys::{Errno, Result, net};
 
-use super::builtin::{BUFFER, Change, Over};
+use super::builtin::{Change, Over, ROOM};
 use super::child::Desk;
 use super::handoff::{self, Handed, Packet};
 use super::scoreboard::{Cell, ChildState};
@@ -58,7 +58,7 @@ pub(super) fn serve(desk: &Desk<'_>, lane: BorrowedFd<'_>, change: Change) -> Re
 impl Worker<'_> {
     fn run(&mut self, lane: BorrowedFd<'_>) -> Result<()> {
         let mut ready = Vec::with_capacity(EVENTS);
-        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut buffer = Vec::with_capacity(ROOM);
         let tick = self.desk.tick();
         let mut open = true;
         self.desk.enter(ChildState::Idle);

@@ -1,7 +1,7 @@
 //! The scoreboard: what the master and its children tell each other without a system call.
 //!
 //! One sealed memfd of 128-byte lines of atomic words, in this order: one line of facts, one of the master's
-//! counters, one of the children's, some for signals and histograms; a line per child; a line per connection.
+//! counters, one of the children's, some for signals and histograms; a line per child and a line per connection, in turn.
 //!
 //! | words | written by | read by |
 //! |---|---|---|
@@ -28,6 +28,9 @@ use forkyard_sys::time::monotonic_ns;
 use super::peer::Peer;
 use super::stats::{Connected, Counts, Stats, Worker};
 use crate::shm::Table;
+
+/// A way to read the monotonic clock.
+pub(super) type Clock = fn() -> u64;
 
 /// One line of the table.
 pub(super) type Line = [AtomicU64; 16];
@@ -236,14 +239,14 @@ impl Board {
 
     /// Takes memory for the line of a child, which is used from now on.
     pub(super) fn commit_child(&self, slot: usize) -> Result<()> {
-        self.lines.commit(WORKERS + slot)?;
+        self.lines.commit(self.child_line(slot))?;
         self.set_fact(Fact::ChildLines, self.fact(Fact::ChildLines).max(slot as u64 + 1));
         Ok(())
     }
 
     /// Takes memory for the line of a connection, which is used from now on.
     pub(super) fn commit_connection(&self, index: usize) -> Result<()> {
-        self.lines.commit(WORKERS + self.children + index)?;
+        self.lines.commit(self.connection_line(index))?;
         self.set_fact(Fact::ConnectionLines, self.fact(Fact::ConnectionLines).max(index as u64 + 1));
         Ok(())
     }
@@ -251,6 +254,17 @@ impl Board {
     /// A number of used lines, within what there is.
     fn used(&self, fact: Fact, most: usize) -> usize {
         usize::try_from(self.fact(fact)).map_or(most, |used| used.min(most))
+    }
+
+    /// Lines of children and of connections alternate as far as both go, so that a child finds what it needs near by.
+    fn child_line(&self, slot: usize) -> usize {
+        let both = self.children.min(self.connections);
+        WORKERS + slot + slot.min(both)
+    }
+
+    fn connection_line(&self, index: usize) -> usize {
+        let both = self.children.min(self.connections);
+        WORKERS + index + if index < both { index + 1 } else { both }
     }
 
     fn word(&self, line: usize, word: usize) -> Option<&AtomicU64> {
@@ -352,12 +366,12 @@ impl Board {
     }
 
     pub(super) fn cell(&self, slot: usize, cell: Cell) -> u64 {
-        if slot < self.children { self.load(WORKERS + slot, cell as usize) } else { 0 }
+        if slot < self.children { self.load(self.child_line(slot), cell as usize) } else { 0 }
     }
 
     pub(super) fn set_cell(&self, slot: usize, cell: Cell, value: u64) {
         if slot < self.children {
-            self.store(WORKERS + slot, cell as usize, value);
+            self.store(self.child_line(slot), cell as usize, value);
         }
     }
 
@@ -373,13 +387,13 @@ impl Board {
     pub(super) fn clear_child(&self, slot: usize) {
         for word in 0..16 {
             if slot < self.children {
-                self.store(WORKERS + slot, word, 0);
+                self.store(self.child_line(slot), word, 0);
             }
         }
     }
 
     fn tag_word(&self, index: usize) -> Option<&AtomicU64> {
-        if index < self.connections { self.word(WORKERS + self.children + index, TAG) } else { None }
+        if index < self.connections { self.word(self.connection_line(index), TAG) } else { None }
     }
 
     pub(super) fn tag(&self, index: usize) -> Tag {
@@ -388,7 +402,7 @@ impl Board {
 
     /// Master: announces a connection that is about to be handed off.
     pub(super) fn announce(&self, index: usize, number: u64, accepted: u64, peer: &Peer) {
-        let line = WORKERS + self.children + index;
+        let line = self.connection_line(index);
         self.store(line, ACCEPTED, accepted);
         self.store(line, CLAIMED, 0);
         for (i, word) in peer.words().into_iter().enumerate() {
@@ -412,13 +426,13 @@ impl Board {
     }
 
     /// Child: claims a connection; false if the master has given it up.
-    pub(super) fn claim(&self, index: usize, number: u64, slot: u32, accepted: u64) -> bool {
+    pub(super) fn claim(&self, index: usize, number: u64, slot: u32, accepted: u64, clock: Clock) -> bool {
         let from = Tag { number, state: ConnectionState::Handed, child: 0 };
         if !self.change_tag(index, from, Tag { state: ConnectionState::Serving, child: slot, ..from }) {
             return false;
         }
-        let now = monotonic_ns();
-        self.store(WORKERS + self.children + index, CLAIMED, now);
+        let now = clock();
+        self.store(self.connection_line(index), CLAIMED, now);
         self.note_wait(now.saturating_sub(accepted));
         let slot = slot as usize;
         self.set_cell(slot, Cell::Connection, index as u64 + 1);
@@ -427,9 +441,9 @@ impl Board {
     }
 
     /// Child: says that the connection is over.
-    pub(super) fn finish(&self, index: usize, number: u64, slot: u32, timed_out: bool) {
-        let claimed = self.load(WORKERS + self.children + index, CLAIMED);
-        self.note_service(monotonic_ns().saturating_sub(claimed));
+    pub(super) fn finish(&self, index: usize, number: u64, slot: u32, timed_out: bool, clock: Clock) {
+        let claimed = self.load(self.connection_line(index), CLAIMED);
+        self.note_service(clock().saturating_sub(claimed));
         self.count_shared(if timed_out { Shared::Timeouts } else { Shared::Served }, 1);
         let from = Tag { number, state: ConnectionState::Serving, child: slot };
         self.change_tag(index, from, Tag { state: ConnectionState::Done, ..from });
@@ -529,7 +543,7 @@ impl Reader {
                 ConnectionState::Free | ConnectionState::Done => return None,
                 state => state == ConnectionState::Serving,
             };
-            let line = WORKERS + board.children + index;
+            let line = board.connection_line(index);
             let peer = Peer::from_words([0, 1, 2].map(|i| board.load(line, PEER + i)));
             let worker = workers.iter().find(|worker| serving && worker.slot == tag.child);
             let age = now.saturating_sub(board.load(line, ACCEPTED)) / 1_000_000;
@@ -561,12 +575,12 @@ mod tests {
     fn a_claim_after_the_master_gave_up_fails() {
         let board = Board::create(4, 4).unwrap();
         board.announce(2, 7, 0, &Peer::unix());
-        assert!(!board.claim(2, 8, 1, 0), "another number");
+        assert!(!board.claim(2, 8, 1, 0, || 0), "another number");
         board.set_tag(2, Tag { number: 7, state: ConnectionState::Free, child: 0 });
-        assert!(!board.claim(2, 7, 1, 0));
+        assert!(!board.claim(2, 7, 1, 0, || 0));
         board.announce(2, 9, 0, &Peer::unix());
-        assert!(board.claim(2, 9, 1, 0));
-        board.finish(2, 9, 1, false);
+        assert!(board.claim(2, 9, 1, 0, || 0));
+        board.finish(2, 9, 1, false, || 0);
         assert_eq!(board.tag(2).state, ConnectionState::Done);
     }
 
@@ -575,7 +589,19 @@ mod tests {
         let board = Board::create(4, 4).unwrap();
         board.announce(4, 7, 0, &Peer::unix());
         assert_eq!(board.tag(4).state, ConnectionState::Free);
-        assert!(!board.claim(usize::MAX, 1, 0, 0));
+        assert!(!board.claim(usize::MAX, 1, 0, 0, || 0));
+    }
+
+    #[test]
+    fn no_two_share_a_line() {
+        for (children, connections) in [(4, 4), (3, 9), (9, 3), (1, 1)] {
+            let board = Board::create(children, connections).unwrap();
+            let lines = (0..children).map(|slot| board.child_line(slot));
+            let mut lines: Vec<_> = lines.chain((0..connections).map(|i| board.connection_line(i))).collect();
+            lines.sort_unstable();
+            let all: Vec<_> = (0..children + connections).map(|line| super::WORKERS + line).collect();
+            assert_eq!(lines, all);
+        }
     }
 
     #[test]

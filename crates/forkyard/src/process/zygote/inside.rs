@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use forkyard_sys::clone::{self, Side};
@@ -154,7 +155,8 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
             }
             Ask::Many(births) => {
                 last = None;
-                let mut born = Vec::with_capacity(births.len());
+                // What is written between two clones is a page to copy: only a count, and that on the stack.
+                let mut done = 0;
                 let mut refused = None;
                 let swarm = swarm::enlisted().ok_or_else(|| Fault::Garbled("no swarm".to_owned()))?;
                 for &(index, number) in &births {
@@ -164,16 +166,17 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                             drop(socket);
                             become_one_of(world, swarm, slot, index, number)
                         }
-                        Ok(Side::Caller { pid, .. }) => {
-                            born.push(pid.as_raw_nonzero().get().unsigned_abs());
-                        }
+                        Ok(Side::Caller { .. }) => done += 1,
                         Err(errno) => {
                             refused = Some(errno.raw_os_error());
                             break;
                         }
                     }
                 }
-                answer(&socket, &Reply::BornMany(born, refused), None)?;
+                let born = births[..done].iter().map(|&(index, _)| {
+                    slot(world, index).map(|slot| slot.born.load(Ordering::Acquire))
+                });
+                answer(&socket, &Reply::BornMany(born.collect::<Result<_, _>>()?, refused), None)?;
             }
             Ask::Start(_) if packet.received.fds_lost => {
                 answer(&socket, &Reply::Refused(Errno::MFILE.raw_os_error()), None)?;

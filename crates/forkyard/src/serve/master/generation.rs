@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::process::Fd;
 use crate::process::builder::Attributes;
 use crate::process::runtime::{self, Runtime};
+use crate::process::swarm;
 use crate::process::task::Call;
 use crate::process::template::{Anchor, Started, Template};
 
@@ -92,7 +93,16 @@ impl Generation {
             Err(error) => return (Vec::new(), Some(error)),
         };
         let numbers: Vec<u64> = children.iter().map(|&(slot, most)| child::number(slot, most)).collect();
-        let (mut started, mut error) = self.template.start_many(runtime, &numbers);
+        let (mut started, mut error) = (Vec::with_capacity(numbers.len()), None);
+        for some in numbers.chunks(swarm::MOST_AT_ONCE) {
+            let (more, failed) = self.template.start_many(runtime, some);
+            let all = more.len() == some.len();
+            started.extend(more);
+            error = failed;
+            if !all {
+                break;
+            }
+        }
         if error.as_ref().and_then(Error::errno).is_some_and(runtime::is_refusal_of_siblings) {
             error = None;
             for &(slot, most) in &children[started.len()..] {

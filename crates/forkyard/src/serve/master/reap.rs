@@ -134,7 +134,10 @@ impl Master {
             return Ok(());
         }
         let missing = self.missing().min(most);
-        if missing > 0 && !self.generations.last().is_some_and(Generation::is_open) {
+        if missing == 0 {
+            return Ok(());
+        }
+        if !self.generations.last().is_some_and(Generation::is_open) {
             // A connection came back from a child that died while the last generation was leaving.
             self.add_generation()?;
         }
