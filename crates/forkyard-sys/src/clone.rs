@@ -121,6 +121,35 @@ impl Template {
         }
     }
 
+    /// As [`clone_sibling`](Template::clone_sibling), for a child that calls nothing of glibc that asks who the thread is:
+    /// no lock of pthreads, no thread. Neither its thread id nor its robust list is repaired, and there is no pidfd.
+    /// `None` in the child.
+    ///
+    /// # Safety
+    /// The calling process has one thread.
+    ///
+    /// # Errors
+    /// As [`clone_sibling`](Template::clone_sibling).
+    pub unsafe fn clone_bare_sibling(&self, born: &AtomicU32) -> Result<Option<Pid>> {
+        const BARE: u64 = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as u64;
+        if forced(Feature::CloneParent) {
+            return Err(Errno::INVAL);
+        }
+        let mut result = Err(Errno::NOSYS);
+        if !forced(Feature::Clone3) {
+            let mut args =
+                CloneArgs { flags: BARE, parent_tid: born.as_ptr() as u64, ..CloneArgs::default() };
+            // SAFETY: a fork; the pointer in `args` outlives the call.
+            result =
+                pid_of(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) });
+        }
+        if result == Err(Errno::NOSYS) {
+            // SAFETY: a fork; the third argument receives the pid, on every architecture.
+            result = pid_of(unsafe { libc::syscall(libc::SYS_clone, BARE, 0, born.as_ptr(), 0, 0) });
+        }
+        result
+    }
+
     fn clone3(&self, born: &AtomicU32, pidfd: &mut RawFd) -> Result<Option<Pid>> {
         let mut args = CloneArgs {
             flags: FLAGS | libc::CLONE_PARENT_SETTID as u64,

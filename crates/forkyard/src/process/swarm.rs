@@ -1,8 +1,8 @@
 //! Many children at once from a template, all alike: the requester names a number for each and nothing else.
 //!
 //! A preload enlists one function; a clone calls it with its number. A **bare** swarm runs code of this library alone:
-//! such a child does not become a process that the program could ask about itself, has no outcome but its exit code, and
-//! ends without exit hooks. Every page that is not touched is a page that need not be copied.
+//! such a child does not become a process that the program could ask about itself, has no outcome but its exit code,
+//! ends without exit hooks, and is not put in order for glibc's locks and threads, which it does not use. Every page that is not touched is a page that need not be copied.
 //!
 //! Children are born as in `template.rs`: the kernel writes each pid into its slot of the outcome board, so a zygote that
 //! is killed half-way through leaves no child that nobody knows of. Pids come back without pidfds, which the requester

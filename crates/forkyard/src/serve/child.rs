@@ -5,8 +5,8 @@
 //!
 //! Killed here: README.md beside this file, "If … is killed here".
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 

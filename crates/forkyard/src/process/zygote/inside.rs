@@ -161,21 +161,21 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 let swarm = swarm::enlisted().ok_or_else(|| Fault::Garbled("no swarm".to_owned()))?;
                 for &(index, number) in &births {
                     let slot = slot(world, index)?;
-                    match clone_for(slot, template) {
-                        Ok(Side::Child) => {
+                    match clone_one_of(swarm, slot, template) {
+                        Ok(None) => {
                             drop(socket);
                             become_one_of(world, swarm, slot, index, number)
                         }
-                        Ok(Side::Caller { .. }) => done += 1,
+                        Ok(Some(_)) => done += 1,
                         Err(errno) => {
                             refused = Some(errno.raw_os_error());
                             break;
                         }
                     }
                 }
-                let born = births[..done].iter().map(|&(index, _)| {
-                    slot(world, index).map(|slot| slot.born.load(Ordering::Acquire))
-                });
+                let born = births[..done]
+                    .iter()
+                    .map(|&(index, _)| slot(world, index).map(|slot| slot.born.load(Ordering::Acquire)));
                 answer(&socket, &Reply::BornMany(born.collect::<Result<_, _>>()?, refused), None)?;
             }
             Ask::Start(_) if packet.received.fds_lost => {
@@ -203,6 +203,23 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
             }
         }
     }
+}
+
+/// `None` in the child.
+fn clone_one_of(
+    swarm: Swarm,
+    slot: &Slot,
+    template: forkyard_sys::Result<clone::Template>,
+) -> forkyard_sys::Result<Option<Pid>> {
+    if swarm.bare {
+        // SAFETY: a zygote has one thread, and a bare child starts none and uses no lock of pthreads.
+        #[allow(unsafe_code)]
+        return template.and_then(|template| unsafe { template.clone_bare_sibling(&slot.born) });
+    }
+    clone_for(slot, template).map(|side| match side {
+        Side::Child => None,
+        Side::Caller { pid, .. } => Some(pid),
+    })
 }
 
 fn become_one_of(world: &'static World, swarm: Swarm, slot: &'static Slot, index: u32, number: u64) -> ! {
