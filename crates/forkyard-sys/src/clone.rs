@@ -15,7 +15,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -61,7 +61,8 @@ struct CloneArgs {
 }
 
 const FLAGS: u64 =
-    (libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
+    (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID)
+        as u64;
 
 impl Template {
     /// Reads what a clone of this thread needs.
@@ -85,8 +86,7 @@ impl Template {
     }
 
     /// Clones this process as a child of its parent. The kernel writes the new pid to `born` before the child
-    /// runs, so whoever shares that word knows of the child even if the caller is killed right here. (Where
-    /// clone3 is not to be had, the caller writes it, just after.)
+    /// runs, so whoever shares that word knows of the child even if the caller is killed right here.
     ///
     /// # Safety
     /// The calling process has one thread.
@@ -104,7 +104,7 @@ impl Template {
             result = self.clone3(born, &mut pidfd);
         }
         if result == Err(Errno::NOSYS) {
-            result = self.clone(&mut pidfd);
+            result = self.clone(born);
         }
         match result? {
             None => {
@@ -112,12 +112,13 @@ impl Template {
                 unsafe { libc::syscall(libc::SYS_set_robust_list, self.robust_head, self.robust_len) };
                 Ok(Side::Child)
             }
-            Some(pid) => {
-                born.store(pid.as_raw_nonzero().get().unsigned_abs(), Ordering::Release);
-                // SAFETY: the clone succeeded, so the kernel has put a new fd there that nobody else owns.
+            Some(pid) if pidfd >= 0 => {
+                // SAFETY: the clone put a new fd there that nobody else owns.
                 let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
                 Ok(Side::Caller { pid, pidfd })
             }
+            // Its parent does not know of it yet, so nobody but a wait for any child can have reaped it.
+            Some(pid) => crate::pidfd::open(pid).map(|pidfd| Side::Caller { pid, pidfd }),
         }
     }
 
@@ -152,7 +153,7 @@ impl Template {
 
     fn clone3(&self, born: &AtomicU32, pidfd: &mut RawFd) -> Result<Option<Pid>> {
         let mut args = CloneArgs {
-            flags: FLAGS | libc::CLONE_PARENT_SETTID as u64,
+            flags: FLAGS | libc::CLONE_PIDFD as u64,
             pidfd: std::ptr::from_mut(pidfd) as u64,
             child_tid: self.tid_address,
             parent_tid: born.as_ptr() as u64,
@@ -164,15 +165,15 @@ impl Template {
         pid_of(result)
     }
 
-    fn clone(&self, pidfd: &mut RawFd) -> Result<Option<Pid>> {
-        let pidfd = std::ptr::from_mut(pidfd);
-        // SAFETY: a fork; without CLONE_PARENT_SETTID the third argument receives the pidfd. The order of the
-        // last two arguments is the architecture's.
+    /// The older call has one place for the pid and the pidfd; the pid is what a death must not lose.
+    fn clone(&self, born: &AtomicU32) -> Result<Option<Pid>> {
+        let born = born.as_ptr();
+        // SAFETY: a fork; the word outlives the call. The order of the last two arguments is the architecture's.
         #[cfg(target_arch = "x86_64")]
-        let result = unsafe { libc::syscall(libc::SYS_clone, FLAGS, 0, pidfd, self.tid_address, 0) };
+        let result = unsafe { libc::syscall(libc::SYS_clone, FLAGS, 0, born, self.tid_address, 0) };
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
-        let result = unsafe { libc::syscall(libc::SYS_clone, FLAGS, 0, pidfd, 0, self.tid_address) };
+        let result = unsafe { libc::syscall(libc::SYS_clone, FLAGS, 0, born, 0, self.tid_address) };
         pid_of(result)
     }
 }

@@ -178,7 +178,11 @@ impl Template {
         let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
         let born = match zygote.start(request, &fds) {
             Ok(Answer::Born(pid, pidfd)) => Ok(Some((pid, pidfd))),
-            Ok(Answer::Refused(errno)) => Err(refused(attributes, errno)),
+            // A child for which there was no pidfd is there all the same.
+            Ok(Answer::Refused(errno)) => match born(runtime, slot) {
+                Some(pid) => adopt_unseen(pid, attributes).map(Some),
+                None => Err(refused(attributes, errno)),
+            },
             Ok(Answer::Lost) => {
                 self.lose();
                 // Its task may have run: it is not started again, whatever fails here.
