@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use common::{children_of, eventually, is_gone, isolated, kill, own_pid, zygote};
+use common::{children_of, eventually, is_gone, isolated, kill, own_pid, zygote, zygote_of};
 use forkyard::process::{self, Builder, Fd, Process, Start};
 
 const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
@@ -80,12 +80,18 @@ fn parent_of(start: u32, daemon: bool, tell: Fd) {
 
 #[forkyard::task]
 fn parent_killed() {
-    for start in 0..3 {
+    for (start, replace_zygote) in (0..3).flat_map(|start| [(start, false), (start, true)]) {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let parent =
             Builder::new().start(Start::Spawn).spawn(parent_of, (start, true, writer.into())).unwrap();
         let mut family = pids(&mut reader, 5);
         let parent_pid = parent.pid().as_raw_nonzero().get();
+        if replace_zygote {
+            // The one that comes guards what the one before had started.
+            let zygote = zygote_of(parent_pid).unwrap();
+            kill(zygote, SIGKILL);
+            eventually("it is replaced", || zygote_of(parent_pid).is_some_and(|new| new != zygote));
+        }
         family.extend(children_of(parent_pid));
         let began = std::time::Instant::now();
         parent.kill().unwrap();
@@ -249,10 +255,10 @@ fn nobody_joins() {
             }
         }
     }
-    let zombie = |pid: &i32| common::state_of(*pid) == Some('Z');
+    // Looking at /proc reaps nobody.
+    let is_reaped = |child: &Process<()>| common::state_of(child.pid().as_raw_nonzero().get()).is_none();
     eventually("only the zygote and its spare are left", || {
-        let children = children_of(own_pid());
-        children.len() <= 2 && !children.iter().any(zombie)
+        handles.iter().all(is_reaped) && children_of(own_pid()).len() <= 2
     });
     for child in &handles {
         assert!(child.exit_status().unwrap().success(), "the status stays readable");

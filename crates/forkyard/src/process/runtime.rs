@@ -180,13 +180,16 @@ impl Runtime {
 
     /// Starts a child by executing this program afresh.
     pub(crate) fn start_by_exec(&'static self, call: &Call, attributes: Attributes) -> Result<Arc<Child>> {
-        if attributes.guarded && !self.exec_only.load(Ordering::Relaxed) {
-            // The zygote stands guard over what a guarded child starts.
-            self.with_template(|template| template.ensure(self))?;
-        }
+        let token = self.with_template(|template| {
+            if attributes.guarded {
+                // The zygote stands guard over what a guarded child starts.
+                template.ensure(self)?;
+            }
+            template.token()
+        })?;
         let slot = self.board.offer()?;
         // On the keeper's thread, because a guarded child's life is tied to the thread that made it.
-        let zygote = self.keeper.run(move || Zygote::exec(&self.outfit()?, None, true));
+        let zygote = self.keeper.run(move || Zygote::exec(&self.outfit()?, &token, None, true));
         match zygote.and_then(|zygote| zygote.become_child(slot, call, &attributes)) {
             Ok((pid, pidfd)) => self.adopt(pid, pidfd, slot, attributes, None),
             Err(error) => {

@@ -9,7 +9,7 @@ use super::board::INLINE;
 use super::builder::Attributes;
 use super::runtime::{self, Runtime};
 use super::task::Call;
-use super::zygote::{Answer, Surroundings, Zygote};
+use super::zygote::{self, Answer, Surroundings, Zygote};
 use super::{limit, swarm};
 use crate::error::{Error, Kind, Result};
 
@@ -30,6 +30,8 @@ pub(crate) enum Anchor {
 pub(crate) struct Template {
     anchor: Anchor,
     preload: Option<Call>,
+    /// What the guarded children carry, so that any zygote of this template can find what they left; made with the first.
+    token: Option<String>,
     zygote: Option<Zygote>,
     /// A child that waits for its task, so that the next start does not wait for a clone.
     spare: Option<Spare>,
@@ -61,7 +63,7 @@ pub(crate) struct Started {
 impl Template {
     /// Not made yet.
     pub(crate) fn unmade(anchor: Anchor, preload: Option<Call>) -> Template {
-        Template { anchor, preload, zygote: None, spare: None, starts: 0, missing: false }
+        Template { anchor, preload, token: None, zygote: None, spare: None, starts: 0, missing: false }
     }
 
     /// Makes the zygote if there is none that fits.
@@ -74,12 +76,20 @@ impl Template {
             self.lose();
         }
         if self.zygote.is_none() {
+            let token = self.token()?;
             self.zygote = Some(match self.anchor {
-                Anchor::Caller => Zygote::exec(&runtime.outfit()?, self.preload.as_ref(), false)?,
-                Anchor::Keeper => runtime.keeper.run(move || exec_for_keeper(runtime))?,
+                Anchor::Caller => Zygote::exec(&runtime.outfit()?, &token, self.preload.as_ref(), false)?,
+                Anchor::Keeper => runtime.keeper.run(move || exec_for_keeper(runtime, &token))?,
             });
         }
         Ok(())
+    }
+
+    /// What guarded children carry in their environment.
+    pub(crate) fn token(&mut self) -> Result<String> {
+        let token = self.token.take().map_or_else(zygote::token, Ok)?;
+        self.token = Some(token.clone());
+        Ok(token)
     }
 
     /// On the keeper's own thread: replaces a zygote that has died.
@@ -90,7 +100,7 @@ impl Template {
         if self.zygote.is_none() && self.missing {
             self.missing = false;
             // A failure is told by the next start, which tries again.
-            self.zygote = exec_for_keeper(runtime).ok();
+            self.zygote = self.token().and_then(|token| exec_for_keeper(runtime, &token)).ok();
         }
     }
 
@@ -354,7 +364,8 @@ impl Template {
         attributes: &Attributes,
     ) -> Result<Started> {
         let slot = runtime.board.offer()?;
-        let zygote = Zygote::exec(&runtime.outfit()?, self.preload.as_ref(), true);
+        let token = self.token()?;
+        let zygote = Zygote::exec(&runtime.outfit()?, &token, self.preload.as_ref(), true);
         match zygote.and_then(|zygote| zygote.become_child(slot, call, attributes)) {
             Ok((pid, pidfd)) => Ok(Started { pid, pidfd, slot }),
             Err(error) => {
@@ -416,8 +427,8 @@ impl Drop for Template {
     }
 }
 
-fn exec_for_keeper(runtime: &'static Runtime) -> Result<Zygote> {
-    let zygote = Zygote::exec(&runtime.outfit()?, None, false)?;
+fn exec_for_keeper(runtime: &'static Runtime, token: &str) -> Result<Zygote> {
+    let zygote = Zygote::exec(&runtime.outfit()?, token, None, false)?;
     runtime.keeper.watch_zygote(zygote.pidfd());
     Ok(zygote)
 }

@@ -76,8 +76,13 @@ pub(crate) fn own_pid() -> i32 {
 
 /// The zygote among this process's children: of its name, and not a copy of another process.
 pub(crate) fn zygote() -> Option<i32> {
+    zygote_of(own_pid())
+}
+
+/// The same of another process.
+pub(crate) fn zygote_of(parent: i32) -> Option<i32> {
     const PF_FORKNOEXEC: u64 = 0x40;
-    children_of(own_pid()).into_iter().find(|pid| {
+    children_of(parent).into_iter().find(|pid| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let Some((head, tail)) = stat.rsplit_once(')') else { return false };
         let flags: u64 =

@@ -69,12 +69,16 @@ impl Zygote {
     /// Executes this program afresh as a zygote. The calling thread becomes what the children's lives are tied to.
     ///
     /// One that somebody kills before it is ready is made again, a few times.
-    pub(crate) fn exec(outfit: &Outfit<'_>, preload: Option<&Call>, once: bool) -> Result<Zygote> {
+    pub(crate) fn exec(
+        outfit: &Outfit<'_>,
+        token: &str,
+        preload: Option<&Call>,
+        once: bool,
+    ) -> Result<Zygote> {
         let mut attempts = 0..ATTEMPTS;
         loop {
-            let token = token()?;
             let zygote = Zygote::launch(once)?;
-            let Err(error) = zygote.greet(outfit, &token, preload) else { return Ok(zygote) };
+            let Err(error) = zygote.greet(outfit, token, preload) else { return Ok(zygote) };
             if !zygote.was_killed() || attempts.next().is_none() {
                 return Err(error);
             }
@@ -410,8 +414,8 @@ fn environment(once: bool) -> Vec<CString> {
     lines.into_iter().filter_map(|line| CString::new(line).ok()).collect()
 }
 
-/// 128 random bits in hexadecimal.
-fn token() -> Result<String> {
+/// A new token: 128 random bits in hexadecimal.
+pub(crate) fn token() -> Result<String> {
     use std::fmt::Write;
     let bytes =
         forkyard_sys::random::bytes::<16>().map_err(|errno| Error::os("draw a zygote's token", errno))?;
