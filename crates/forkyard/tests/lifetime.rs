@@ -301,7 +301,10 @@ fn the_host_programs_own_children_are_its_own() {
 
 #[forkyard::task]
 fn zygote_dies() {
-    let before = process::spawn(park_for_ever, ()).unwrap();
+    let before = Builder::new().name("before").spawn(park_for_ever, ()).unwrap();
+    // A child that has not come to its name yet could be taken for a zygote.
+    let comm = format!("/proc/{}/comm", before.pid().as_raw_nonzero());
+    eventually("it has its name", || std::fs::read_to_string(&comm).is_ok_and(|name| name == "before\n"));
     for _ in 0..30 {
         let pid = zygote().unwrap();
         kill(pid, SIGKILL);
