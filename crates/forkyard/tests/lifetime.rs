@@ -110,6 +110,35 @@ fn nothing_daemonic_outlives_a_killed_parent() {
     isolated(parent_killed);
 }
 
+/// As `parent_of`, with a child that starts no processes but programs.
+#[forkyard::task]
+fn parent_of_program_starter(start: u32, tell: Fd) {
+    let builder = Builder::new().start(METHODS[start as usize]).daemon(true);
+    drop(builder.spawn(tell_and_stay, (tell, 0, true)).unwrap());
+    loop {
+        std::thread::park();
+    }
+}
+
+#[forkyard::task]
+fn programs_of_daemons() {
+    for start in 0..3 {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let parent = Builder::new().start(Start::Spawn);
+        let parent = parent.spawn(parent_of_program_starter, (start, writer.into())).unwrap();
+        let mut family = pids(&mut reader, 3);
+        family.extend(children_of(parent.pid().as_raw_nonzero().get()));
+        parent.kill().unwrap();
+        parent.wait_ended().unwrap();
+        eventually("the programs are gone", || family.iter().all(|&pid| is_gone(pid)));
+    }
+}
+
+#[test]
+fn no_program_of_a_daemon_outlives_a_killed_parent() {
+    isolated(programs_of_daemons);
+}
+
 #[forkyard::task]
 fn survivor(tell: Fd) {
     let mut out = std::fs::File::from(OwnedFd::from(tell));

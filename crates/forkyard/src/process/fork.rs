@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use forkyard_sys::{Errno, Pid, clone, pidfd, poll, prctl, socket};
+use forkyard_sys::{Errno, Pid, clone, pidfd, poll, prctl, socket, wait};
 use serde::Serialize;
 
 use super::builder::Attributes;
@@ -23,7 +23,8 @@ use super::context::{self, Parent};
 use super::handle::Child;
 use super::runtime::Runtime;
 use super::task::{self, Call};
-use super::{exit, fd, limit, panic, signal};
+use super::template::Template;
+use super::{exit, fd, limit, panic, signal, zygote};
 use crate::error::{Error, Kind, Result};
 use crate::sync_std::lock;
 
@@ -35,6 +36,11 @@ where
 {
     refuse_other_threads(runtime, &attributes)?;
     flush();
+    let join_family = joiner(runtime, &attributes)?;
+    let closure = || {
+        join_family();
+        closure()
+    };
     // SAFETY: just checked.
     unsafe { start_unchecked(runtime, attributes, closure) }
 }
@@ -47,7 +53,11 @@ pub(crate) fn start_call(
 ) -> Result<Arc<Child>> {
     refuse_other_threads(runtime, &attributes)?;
     flush();
-    let task = || task::find(call.task).and_then(|invoke| fd::incoming(call.fds, || invoke(&call.args)));
+    let join_family = joiner(runtime, &attributes)?;
+    let task = || {
+        join_family();
+        task::find(call.task).and_then(|invoke| fd::incoming(call.fds, || invoke(&call.args)))
+    };
     // SAFETY: just checked.
     unsafe { copy(runtime, attributes, task) }
 }
@@ -67,6 +77,13 @@ where
 {
     // SAFETY: the caller's promise.
     unsafe { copy(runtime, attributes, || task::encode_result(&closure())) }
+}
+
+/// What a guarded copy does first: programs that it executes carry the token, so that they are found when it is gone.
+/// (In a copy of many threads the environment may be locked for ever; there only the copy itself is guarded.)
+fn joiner(runtime: &'static Runtime, attributes: &Attributes) -> Result<impl FnOnce() + use<>> {
+    let token = if attributes.guarded { Some(runtime.with_template(Template::token)?) } else { None };
+    Ok(move || token.iter().for_each(|token| zygote::join_family(token)))
 }
 
 /// Writes out half a line that was printed; the copy's end would print it again.
@@ -112,6 +129,10 @@ fn is_exiting(thread: &Path) -> bool {
     flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
+/// What a new copy is told: to call its task, or, because it cannot be watched, to end.
+const GO: u8 = 1;
+const STOP: u8 = 0;
+
 unsafe fn copy<C>(runtime: &'static Runtime, attributes: Attributes, task: C) -> Result<Arc<Child>>
 where
     C: FnOnce() -> Result<Vec<u8>>,
@@ -143,7 +164,11 @@ where
             exit::forget_inherited();
             // Until the parent has the pidfd, or is dead: whatever follows may end this process, and its number must not
             // be free before.
-            let _ = poll::readable([wait_here.as_fd()], None);
+            let mut answer = [GO];
+            let _ = socket::receive(&wait_here, &mut answer, &mut Vec::new(), false);
+            if answer != [GO] {
+                clone::exit_now(child::EXIT_BEFORE_TASK);
+            }
             drop(wait_here);
             let theirs = lifeline.map(|(ours, theirs)| {
                 drop(ours);
@@ -157,10 +182,19 @@ where
             drop(reserve);
             let (pidfd, lifeline) = (opened(pid), lifeline.map(|(ours, _)| ours));
             // EPIPE: somebody killed it.
-            let _ = socket::send(&go, &[1], &[], true);
+            let _ = socket::send(&go, &[if pidfd.is_ok() { GO } else { STOP }], &[], true);
+            drop((go, wait_here));
             match pidfd {
                 Ok(pidfd) => runtime.adopt(pid, pidfd, slot, attributes, lifeline),
-                Err(errno) => Err(failed(errno)),
+                Err(errno) => {
+                    drop(lifeline);
+                    // Another thread took the number that was kept free. There are more now; if those are gone as well,
+                    // a zombie stays, and the slot with it.
+                    if opened(pid).is_ok_and(|pidfd| wait::reap(pidfd.as_fd()).is_ok()) {
+                        runtime.board.release(slot);
+                    }
+                    Err(failed(errno))
+                }
             }
         }
         Err(errno) => {

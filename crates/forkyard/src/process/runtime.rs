@@ -273,8 +273,9 @@ impl Runtime {
         self.chores.store(true, Ordering::Release);
         if let Ok(mut template) = self.template.try_lock() {
             self.chores.store(false, Ordering::Release);
-            template.revive_on_keeper(self);
+            // In this order: looking after the spare may find out that the zygote is lost.
             template.look_after_spare(self);
+            template.revive_on_keeper(self);
         }
     }
 

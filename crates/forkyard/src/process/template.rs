@@ -184,13 +184,20 @@ impl Template {
         self.collect();
         let Some(zygote) = &mut self.zygote else { return Ok(None) };
         let slot = runtime.board.offer()?;
-        let (request, directory) = zygote.request(now, slot, call, attributes)?;
-        let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
-        let born = match zygote.start(request, &fds) {
+        let answer = zygote.request(now, slot, call, attributes).and_then(|(request, directory)| {
+            let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
+            zygote.start(request, &fds)
+        });
+        let born = match answer {
             Ok(Answer::Born(pid, pidfd)) => Ok(Some((pid, pidfd))),
-            // A child for which there was no pidfd is there all the same.
             Ok(Answer::Refused(errno)) => match born(runtime, slot) {
+                // A child for which there was no pidfd is there all the same.
                 Some(pid) => adopt_unseen(pid, attributes).map(Some),
+                // It met limits of another time: the next one meets ours.
+                None if self.has_other_limits() => {
+                    self.lose();
+                    Ok(None)
+                }
                 None => Err(refused(attributes, errno)),
             },
             Ok(Answer::Lost) => {
@@ -317,7 +324,7 @@ impl Template {
         let mut pids = pids.into_iter();
         for (slot, _) in births {
             let Some(pid) = pids.next() else {
-                runtime.board.release(slot);
+                discard(runtime, slot, None);
                 continue;
             };
             if let Some(zygote) = &mut self.zygote {
@@ -364,8 +371,10 @@ impl Template {
         attributes: &Attributes,
     ) -> Result<Started> {
         let slot = runtime.board.offer()?;
-        let token = self.token()?;
-        let zygote = Zygote::exec(&runtime.outfit()?, &token, self.preload.as_ref(), true);
+        let zygote = self.token().and_then(|token| {
+            let outfit = runtime.outfit()?;
+            Zygote::exec(&outfit, &token, self.preload.as_ref(), true)
+        });
         match zygote.and_then(|zygote| zygote.become_child(slot, call, attributes)) {
             Ok((pid, pidfd)) => Ok(Started { pid, pidfd, slot }),
             Err(error) => {

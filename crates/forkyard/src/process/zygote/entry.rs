@@ -120,3 +120,10 @@ pub(crate) fn replace_variables(variables: &[(Vec<u8>, Vec<u8>)], family: &str) 
     // SAFETY: as above.
     unsafe { std::env::set_var(FAMILY, family) };
 }
+
+/// Adds a token to the family of this process, a fork with one thread: what it executes inherits it.
+pub(crate) fn join_family(token: &str) {
+    let above = std::env::var_os(FAMILY).map(|above| format!("{}:", above.to_string_lossy()));
+    // SAFETY: one thread.
+    unsafe { std::env::set_var(FAMILY, above.unwrap_or_default() + token) };
+}

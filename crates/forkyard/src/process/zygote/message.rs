@@ -30,7 +30,7 @@ pub(crate) struct Hello<'a> {
     pub(crate) requester: u32,
     /// The requester's name for itself.
     pub(crate) name: &'a str,
-    /// What all guarded descendants carry in their environment: [`TOKEN`](super::entry::TOKEN) bytes.
+    /// What the requester's guarded descendants carry in their environment: [`TOKEN`](super::entry::TOKEN) bytes.
     pub(crate) token: &'a str,
     /// A task to run in the zygote itself before it serves.
     pub(crate) preload: Option<(&'a str, &'a [u8])>,

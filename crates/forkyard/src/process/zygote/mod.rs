@@ -3,7 +3,7 @@
 //! README.md one folder up tells the protocol and what happens when either side is killed.
 
 mod entry;
-pub(crate) use entry::FAMILY;
+pub(crate) use entry::{FAMILY, join_family};
 mod inside;
 pub(crate) mod message;
 mod sweep;
@@ -417,8 +417,7 @@ fn environment(once: bool) -> Vec<CString> {
 /// A new token: 128 random bits in hexadecimal.
 pub(crate) fn token() -> Result<String> {
     use std::fmt::Write;
-    let bytes =
-        forkyard_sys::random::bytes::<16>().map_err(|errno| Error::os("draw a zygote's token", errno))?;
+    let bytes = forkyard_sys::random::bytes::<16>().map_err(|errno| Error::os("draw a token", errno))?;
     Ok(bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");

@@ -1,6 +1,6 @@
 //! After the requester's death: nothing guarded remains.
 //!
-//! Every process that the dead requester's guarded children started carries the zygote's token in the part of its
+//! Every process that the dead requester's guarded children started carries its token in the part of its
 //! memory that `/proc/PID/environ` shows: a copy has it from the zygote, a program from its environment. Parents do not
 //! matter, so it finds what has been reparented. A process that the kernel kills is opened first and read
 //! afterwards, so a recycled number is never hit.
