@@ -38,7 +38,12 @@ pub(crate) struct Template {
     starts: u32,
     /// There was a zygote, and it was lost: the keeper makes another, so that guarded children are guarded again.
     missing: bool,
+    /// How many numbers a start needs free: more where it executes the program afresh.
+    room: usize,
 }
+
+/// Numbers that [`Template::start_alone`] needs for a moment: two sockets, memory, and the process.
+const ROOM_ALONE: usize = 6;
 
 /// A child that has no task yet.
 struct Spare {
@@ -63,7 +68,16 @@ pub(crate) struct Started {
 impl Template {
     /// Not made yet.
     pub(crate) fn unmade(anchor: Anchor, preload: Option<Call>) -> Template {
-        Template { anchor, preload, token: None, zygote: None, spare: None, starts: 0, missing: false }
+        Template {
+            anchor,
+            preload,
+            token: None,
+            zygote: None,
+            spare: None,
+            starts: 0,
+            missing: false,
+            room: 1,
+        }
     }
 
     /// Makes the zygote if there is none that fits.
@@ -346,7 +360,7 @@ impl Template {
     /// Keeps room for one start more, whatever else this process opens. Needs a zygote.
     pub(crate) fn keep_room(&mut self) -> Result<()> {
         match &mut self.zygote {
-            Some(zygote) => zygote.fill_reserve(1),
+            Some(zygote) => zygote.fill_reserve(self.room),
             None => Ok(()),
         }
     }
@@ -371,6 +385,10 @@ impl Template {
         attributes: &Attributes,
     ) -> Result<Started> {
         let slot = runtime.board.offer()?;
+        self.room = ROOM_ALONE;
+        if let Some(zygote) = &mut self.zygote {
+            (0..zygote.room()).for_each(|_| zygote.spend_reserve());
+        }
         let zygote = self.token().and_then(|token| {
             let outfit = runtime.outfit()?;
             Zygote::exec(&outfit, &token, self.preload.as_ref(), true)
