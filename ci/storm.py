@@ -13,6 +13,7 @@ picked at random (a connection's, a spare one or the zygote), gets SIGKILL. In t
 
 import argparse
 import collections
+import errno
 import json
 import os
 import random
@@ -142,6 +143,8 @@ def talk(address, number):
     except TimeoutError:
         return f"connection {number} hung"
     except OSError as error:
+        if error.errno == errno.ENOTCONN:  # shutdown after the other side has reset
+            return "lost"
         return f"connection {number}: {error}"
     if answer == line.upper():
         return "served"
