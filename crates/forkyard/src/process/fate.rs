@@ -26,11 +26,15 @@ impl Outcome {
         let parcel = || runtime.take_parcel(slot, pid).map(Outcome::Parcel);
         let outcome = match place.state() {
             Some(State::Offered | State::Called) => Some(Outcome::None(Ended::BeforeTask)),
-            Some(State::Running) => Some(Outcome::None(match status.ending() {
-                Ending::Exited(_) => Ended::QuickExit,
-                Ending::Signaled { .. } => Ended::Signal,
-                Ending::Unknown => Ended::Unknown,
-            })),
+            Some(State::Running) => {
+                // One that was sent and not announced must not be taken for that of a later child with this number.
+                drop(parcel());
+                Some(Outcome::None(match status.ending() {
+                    Ending::Exited(_) => Ended::QuickExit,
+                    Ending::Signaled { .. } => Ended::Signal,
+                    Ending::Unknown => Ended::Unknown,
+                }))
+            }
             Some(State::Exited) if status.signal().is_some() => Some(Outcome::None(Ended::Signal)),
             Some(State::Exited) => Some(Outcome::None(Ended::Exit)),
             Some(State::Returned) => place.take().map(Outcome::Value),
