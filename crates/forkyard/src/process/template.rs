@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use forkyard_sys::{Errno, Pid, pidfd, wait};
 
@@ -108,7 +109,7 @@ impl Template {
 
     /// On the keeper's own thread: replaces a zygote that has died.
     pub(crate) fn revive_on_keeper(&mut self, runtime: &'static Runtime) {
-        if self.pidfd().is_some_and(|pidfd| !matches!(wait::has_ended(pidfd), Ok(false))) {
+        if self.pidfd().is_some_and(is_dead) {
             self.lose();
         }
         if self.zygote.is_none() && self.missing {
@@ -281,7 +282,7 @@ impl Template {
             }
         }
         let born = self.spare.as_ref().and_then(|spare| spare.born.as_ref());
-        if born.is_some_and(|(_, pidfd)| !matches!(wait::has_ended(pidfd.as_fd()), Ok(false))) {
+        if born.is_some_and(|(_, pidfd)| is_dead(pidfd.as_fd())) {
             self.drop_spare();
         }
     }
@@ -458,6 +459,11 @@ fn exec_for_keeper(runtime: &'static Runtime, token: &str) -> Result<Zygote> {
     let zygote = Zygote::exec(&runtime.outfit()?, token, None, false)?;
     runtime.keeper.watch_zygote(zygote.pidfd());
     Ok(zygote)
+}
+
+/// True if the process has ended, also while a debugger keeps its status from us: the keeper is woken only once.
+fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
+    matches!(pidfd::wait_readable(pidfd, Some(Instant::now())), Ok(true))
 }
 
 fn refused(attributes: &Attributes, errno: Errno) -> Error {
