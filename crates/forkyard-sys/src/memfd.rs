@@ -68,14 +68,26 @@ pub fn holding(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
 
 /// Everything in a memfd, from its start, whatever its position.
 ///
+/// The sender is not trusted: what is no memfd, and so could keep the reader waiting, is refused, and so is one with
+/// holes, which would have the reader take more memory than its sender did.
+///
 /// # Errors
-/// As fstat(2) and pread(2); `EFBIG` if it holds more than `limit` bytes.
+/// As fstat(2) and pread(2); `EFBIG` if it holds more than `limit` bytes; `EINVAL` if it is no memfd, or has holes;
+/// `ENOMEM`: no memory for so much.
 pub fn contents(fd: impl AsFd, limit: u64) -> Result<Vec<u8>> {
-    let size = u64::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
+    rustix::fs::fcntl_get_seals(&fd)?;
+    let stat = rustix::fs::fstat(&fd)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size > limit {
         return Err(rustix::io::Errno::FBIG);
     }
-    let mut bytes = vec![0; usize::try_from(size).map_err(|_| rustix::io::Errno::FBIG)?];
+    if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    let size = usize::try_from(size).map_err(|_| rustix::io::Errno::FBIG)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| rustix::io::Errno::NOMEM)?;
+    bytes.resize(size, 0);
     let mut read = 0;
     while read < bytes.len() {
         match rustix::io::pread(&fd, &mut bytes[read..], read as u64) {

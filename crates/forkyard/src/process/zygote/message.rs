@@ -160,7 +160,10 @@ pub(crate) fn receive(from: impl AsFd, dont_wait: bool) -> Result<Packet, Fault>
         // The memfd itself was lost.
         return Err(Fault::Os(Errno::MFILE));
     }
-    let bytes = memfd::contents(fds.remove(0), LIMIT)?;
+    let bytes = memfd::contents(fds.remove(0), LIMIT).map_err(|errno| match errno {
+        Errno::NOMEM => Fault::Os(errno),
+        errno => Fault::Garbled(format!("what came with it cannot be read: {errno}")),
+    })?;
     Ok(Packet { bytes, start: 0, fds, received })
 }
 
