@@ -178,6 +178,8 @@ impl Board {
     /// Gives a slot back: its child has been reaped, or never was.
     pub(crate) fn release(&self, index: u32) {
         if let Some(slot) = self.table.get(index as usize) {
+            // A parcel of that child which is still on its way finds that the slot is not its own.
+            slot.born.store(0, Ordering::Relaxed);
             slot.enter(State::Free);
         }
         crate::sync_std::lock(&self.free).returned.push(index);

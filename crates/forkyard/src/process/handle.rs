@@ -189,7 +189,7 @@ impl Child {
         fate.outcome = Some(Outcome::read(self.runtime, self.slot, self.pid, status));
         fate.status = Some(status);
         drop(fate);
-        self.runtime.board.release(self.slot);
+        self.runtime.release_slot(self.slot);
         self.runtime.keeper.unwatch(self);
         lock(&self.lifeline).take();
         self.runtime.bury(self, status);

@@ -12,7 +12,7 @@ use forkyard_sys::epoll::EventFd;
 use forkyard_sys::wait::ExitStatus;
 use forkyard_sys::{Errno, Pid, clone, pidfd, socket};
 
-use super::board::Board;
+use super::board::{Board, Slot};
 use super::builder::Attributes;
 use super::child::Parcel;
 use super::global::Global;
@@ -20,7 +20,7 @@ use super::handle::Child;
 use super::keeper::Keeper;
 use super::task::Call;
 use super::template::{Anchor, Template};
-use super::zygote::message;
+use super::zygote::message::{self, Fault};
 use super::zygote::{Outfit, Zygote};
 use super::{context, exit, limit};
 use crate::error::{Error, Result};
@@ -39,7 +39,8 @@ pub(crate) struct Runtime {
     pub(crate) template: Mutex<Template>,
     /// The requester's end and the children's.
     parcels: (OwnedFd, OwnedFd),
-    arrived: Mutex<HashMap<(u32, u32), Parcel>>,
+    /// Parcels whose senders have not been reaped, by slot: at most one for each.
+    arrived: Mutex<HashMap<u32, (u32, Parcel)>>,
     owner: Pid,
     own_pidfd: OwnedFd,
     next: AtomicU64,
@@ -52,6 +53,10 @@ pub(crate) struct Runtime {
 
 /// Most ended children that are remembered for a wait that may come; the oldest are forgotten first.
 const UNTOLD: usize = 16 * 1024;
+
+/// More packets than a socket's queue holds: a flood that comes as fast as it is taken ends there. What a child sent
+/// before its end is among the first so many.
+const MOST_QUEUED: usize = 64 * 1024;
 
 /// What a wait for any child tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -296,23 +301,48 @@ impl Runtime {
         untold.remove(&id)
     }
 
-    /// Takes all parcels that have arrived.
+    /// Takes the parcels that have arrived.
     pub(crate) fn receive_parcels(&self) {
+        self.receive_parcels_until(None);
+    }
+
+    /// Takes the parcels that have arrived, as far as the one of this slot and pid. What does not decode, or comes from
+    /// another than the slot's own child, is dropped: its sender garbles its own outcome, and will be told so.
+    fn receive_parcels_until(&self, wanted: Option<(u32, u32)>) -> Option<Parcel> {
         let mut arrived = lock(&self.arrived);
-        while let Ok(packet) = message::receive(&self.parcels.0, true) {
+        for _ in 0..=MOST_QUEUED {
+            if let Some((slot, _)) =
+                wanted.filter(|(slot, pid)| arrived.get(slot).is_some_and(|(of, _)| of == pid))
+            {
+                return arrived.remove(&slot).map(|(_, parcel)| parcel);
+            }
+            let packet = match message::receive(&self.parcels.0, true) {
+                Ok(packet) => packet,
+                // None is left; or somebody has closed the descriptor.
+                Err(Fault::Os(Errno::AGAIN | Errno::BADF | Errno::NOTSOCK)) => return None,
+                Err(_) => continue,
+            };
             let Some(sender) = packet.received.sender else { continue };
-            // What does not decode was sent by a child that garbles its own outcome, and will be told so.
-            if let Ok((slot, parcel)) = packet.decode::<(u32, Parcel)>() {
-                let pid = sender.pid.as_raw_nonzero().get().unsigned_abs();
-                arrived.entry((slot, pid)).or_insert(parcel);
+            let Ok((slot, parcel)) = packet.decode::<(u32, Parcel)>() else { continue };
+            let pid = sender.pid.as_raw_nonzero().get().unsigned_abs();
+            let owns = |place: &Slot| place.born.load(Ordering::Acquire) == pid;
+            if self.board.slot(slot).is_some_and(owns) && arrived.get(&slot).is_none_or(|(of, _)| *of != pid)
+            {
+                arrived.insert(slot, (pid, parcel));
             }
         }
+        None
     }
 
     /// The parcel of a child that has ended.
     pub(crate) fn take_parcel(&self, slot: u32, pid: Pid) -> Option<Parcel> {
-        self.receive_parcels();
-        lock(&self.arrived).remove(&(slot, pid.as_raw_nonzero().get().unsigned_abs()))
+        self.receive_parcels_until(Some((slot, pid.as_raw_nonzero().get().unsigned_abs())))
+    }
+
+    /// Gives back the slot of a child that has been reaped, and drops a parcel that it sent without saying so.
+    pub(crate) fn release_slot(&self, slot: u32) {
+        lock(&self.arrived).remove(&slot);
+        self.board.release(slot);
     }
 
     /// At this process's end: daemonic children are ended, the others joined.
