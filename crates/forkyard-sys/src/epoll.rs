@@ -94,7 +94,21 @@ impl EventFd {
     /// Makes it readable. Safe in a signal handler. Never fails for a reason that matters: a counter that is
     /// full is readable already.
     pub fn notify(&self) {
-        while rustix::io::write(&self.0, &1u64.to_ne_bytes()) == Err(Errno::INTR) {}
+        let _ = self.try_notify();
+    }
+
+    /// As [`notify`](EventFd::notify), for those who then wait for somebody to take notice.
+    ///
+    /// # Errors
+    /// `EBADF`, `EINVAL`: somebody else has closed the descriptor.
+    pub fn try_notify(&self) -> Result<()> {
+        loop {
+            match rustix::io::write(&self.0, &1u64.to_ne_bytes()) {
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     /// Takes the count and makes it unreadable; 0 if nobody notified.

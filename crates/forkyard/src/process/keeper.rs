@@ -84,10 +84,26 @@ impl Keeper {
         let (sender, receiver) = mpsc::sync_channel(1);
         // The receiver cannot be gone: it waits below.
         lock(&self.errands).push(Box::new(move || drop(sender.send(errand()))));
-        self.wake.notify();
+        let woken = self.wake.try_notify();
+        if woken.is_err() || !self.running.load(Ordering::SeqCst) {
+            // Nobody would come: those who wait find their senders gone.
+            lock(&self.errands).clear();
+        }
         receiver.recv().unwrap_or_else(|_| {
-            Err(Error::new("start a zygote", Kind::Protocol("the keeper thread ended".to_owned())))
+            let what = "have the keeper thread start a zygote";
+            Err(match woken {
+                Err(errno) => {
+                    Error::os_hint(what, errno, "were this process's descriptors closed?".to_owned())
+                }
+                Ok(()) => Error::new(what, Kind::Protocol("that thread has ended".to_owned())),
+            })
         })
+    }
+
+    /// The thread is about to end: whoever waits for it is told, and whoever comes later finds out.
+    fn retire(&self) {
+        self.running.store(false, Ordering::SeqCst);
+        lock(&self.errands).clear();
     }
 
     /// Reaps this child when it ends, unless somebody waits for it then.
@@ -133,7 +149,7 @@ impl Keeper {
         let mut ready = Vec::with_capacity(64);
         loop {
             if self.set.wait(&mut ready, None).is_err() {
-                return;
+                return self.retire();
             }
             let _gate = lock(&self.gate);
             for event in &ready {

@@ -147,9 +147,11 @@ impl Zygote {
     pub(crate) fn order(&mut self, slot: u32) -> Result<()> {
         self.fill_reserve(1)?;
         let packet = message::encode(&Ask::Spare(slot)).map_err(|fault| fault_error(&fault))?;
-        // A zygote that is gone does not answer either.
-        let _ = message::send(&self.socket, &packet, &[], true);
-        Ok(())
+        match message::send(&self.socket, &packet, &[], true) {
+            // A zygote that is gone does not answer either.
+            Ok(()) | Err(Fault::Gone) => Ok(()),
+            Err(fault) => Err(fault_error(&fault)),
+        }
     }
 
     /// Asks for a child that has its task from the beginning, and waits for the answer.
