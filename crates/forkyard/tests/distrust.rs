@@ -354,8 +354,8 @@ fn without_descriptors() {
         let _ = writeln!(std::io::stderr(), "{start:?}: {error}");
     }
     assert_eq!(ended.join().unwrap(), 2, "it was told before");
-    let error = stays.join_timeout(SOON).unwrap_err();
-    assert!(!error.is_timeout(), "{error}");
+    // Its value, if the keeper was faster.
+    assert!(is_told(stays.join_timeout(SOON)));
     assert!(is_told(process::try_wait()));
     std::mem::forget((stays, ended));
 }

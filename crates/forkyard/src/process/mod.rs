@@ -24,6 +24,7 @@ pub(crate) mod swarm;
 pub(crate) mod task;
 pub(crate) mod template;
 pub mod thread;
+mod unseen;
 mod waiting;
 mod zygote;
 

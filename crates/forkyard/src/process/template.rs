@@ -1,7 +1,6 @@
 //! A zygote that is there when it is needed: made at the first start, made again when it died.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use forkyard_sys::{Errno, Pid, pidfd, wait};
@@ -10,6 +9,7 @@ use super::board::INLINE;
 use super::builder::Attributes;
 use super::runtime::{self, Runtime};
 use super::task::Call;
+use super::unseen::{adopt_unseen, born, discard, is_gone};
 use super::zygote::{self, Answer, Surroundings, Zygote};
 use super::{limit, swarm};
 use crate::error::{Error, Kind, Result};
@@ -203,7 +203,7 @@ impl Template {
             let fds: Vec<_> = call.fds.iter().chain(&directory).map(AsFd::as_fd).collect();
             zygote.start(request, &fds)
         });
-        let born = match answer {
+        let made = match answer {
             Ok(Answer::Born(pid, pidfd)) => Ok(Some((pid, pidfd))),
             Ok(Answer::Refused(errno)) => match born(runtime, slot) {
                 // A child for which there was no pidfd is there all the same.
@@ -222,10 +222,14 @@ impl Template {
             }
             Err(error) => Err(error),
         };
-        match born {
+        match made {
             Ok(Some((pid, pidfd))) => Ok(Some(Started { pid, pidfd, slot })),
             nothing => {
-                runtime.board.release(slot);
+                // A child that runs, and could not be watched, still writes there: nobody else gets the slot.
+                let errno = nothing.as_ref().err().and_then(Error::errno);
+                if born(runtime, slot).is_none() || errno.is_some_and(is_gone) {
+                    runtime.board.release(slot);
+                }
                 nothing.map(|_| None)
             }
         }
@@ -468,39 +472,4 @@ fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
 
 fn refused(attributes: &Attributes, errno: Errno) -> Error {
     Error::os_hint(format!("start process \"{}\"", attributes.name), errno, limit::hint(errno))
-}
-
-/// Ends a spare, if it was born, and frees its slot. Its zygote has answered or is dead.
-fn discard(runtime: &Runtime, slot: u32, born: Option<(Pid, OwnedFd)>) {
-    if let Some((_, pidfd)) = born.or_else(|| born_unseen(runtime, slot)) {
-        // ESRCH: it has ended. ECHILD: a host program's wait took it.
-        let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
-        let _ = wait::reap(pidfd.as_fd());
-    }
-    runtime.board.release(slot);
-}
-
-/// A child with a task that a lost zygote had made before it could say so.
-fn adopt_unseen(pid: Pid, attributes: &Attributes) -> Result<(Pid, OwnedFd)> {
-    swarm::open(pid).map(|pidfd| (pid, pidfd)).map_err(|errno| {
-        let hint = match errno {
-            Errno::CHILD | Errno::SRCH => "it has ended, and somebody else took its status".to_owned(),
-            errno => limit::hint(errno),
-        };
-        let number = pid.as_raw_nonzero();
-        Error::os_hint(format!("watch process \"{}\" (pid {number})", attributes.name), errno, hint)
-    })
-}
-
-/// The child that a lost zygote had made before it could say so: the kernel wrote its pid into the slot. The zygote
-/// is dead and reaped, so nothing changes any more; the child is ours and unreaped, so its number is its own.
-fn born_unseen(runtime: &Runtime, slot: u32) -> Option<(Pid, OwnedFd)> {
-    let pid = born(runtime, slot)?;
-    Some((pid, swarm::open(pid).ok()?))
-}
-
-/// The child that the kernel wrote into this slot.
-fn born(runtime: &Runtime, slot: u32) -> Option<Pid> {
-    let born = runtime.board.slot(slot)?.born.load(Ordering::Acquire);
-    Pid::from_raw(i32::try_from(born).ok()?)
 }
