@@ -188,11 +188,12 @@ impl Child {
         };
         fate.outcome = Some(Outcome::read(self.runtime, self.slot, self.pid, status));
         fate.status = Some(status);
+        // Before anybody can see the status: a wait shall find it told of there, and a join take it from there.
+        self.runtime.bury(self, status);
         drop(fate);
         self.runtime.release_slot(self.slot);
         self.runtime.keeper.unwatch(self);
         lock(&self.lifeline).take();
-        self.runtime.bury(self, status);
         self.runtime.look_after_spare();
         Ok(Some(status))
     }

@@ -1,7 +1,7 @@
 //! What a process needs to have children: made at the first start, one per process, never freed.
 //!
-//! Lock order: template, then children, then one child's state; the keeper takes none of them while it waits. In a
-//! fork all of this is unreachable, and a runtime of its own is made when it is needed.
+//! Lock order: template, then one child's state, then those that are untold, then children; the keeper takes none of
+//! them while it waits. In a fork all of this is unreachable, and a runtime of its own is made when it is needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
