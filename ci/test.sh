@@ -42,7 +42,7 @@ process_tests() {
         name=${path#*/tests/}
         name=${name%/main.rs}
         case ${name%.rs} in
-        layering | platform | examples | ui | flags | *browser*) ;;
+        layering | platform | examples | fallbacks | ui | flags | *browser*) ;;
         *) echo "--test=${name%.rs}" ;;
         esac
     done
@@ -70,6 +70,9 @@ for fallback in clone3 clone-parent all; do
     tests "without $fallback" 480 \
         env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
 done
+tests "without close-range and pidfd-info" 240 \
+    env FORKYARD_TEST_FALLBACK=close-range,pidfd-info cargo test --quiet -p forkyard --no-fail-fast \
+    --test=process --test=lifetime --test=waiting --test=identity --test=surroundings --test=command
 runner=$(as_pid_1)
 if [ -n "$runner" ]; then
     target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
