@@ -294,6 +294,31 @@ fn several_threads_that_wait_share_the_ends_among_them() {
     isolated(two_waiters);
 }
 
+/// The library's own reaping races with each of these.
+#[forkyard::task]
+fn races() {
+    for n in 0..400 {
+        let joined = process::spawn(number, (n,)).unwrap();
+        if n % 2 == 0 {
+            eventually("it has ended", || common::is_gone(joined.pid().as_raw_nonzero().get()));
+        }
+        assert_eq!(joined.join().unwrap(), n);
+        assert!(process::try_wait().unwrap_err().is_no_children(), "told twice");
+        let waited = process::spawn(number, (n,)).unwrap();
+        if n % 2 == 0 {
+            eventually("it has ended", || common::is_gone(waited.pid().as_raw_nonzero().get()));
+        }
+        assert_eq!(process::waitpid(waited.pid()).unwrap().pid, waited.pid());
+        assert!(process::try_wait().unwrap_err().is_no_children(), "told twice");
+        assert_eq!(waited.join().unwrap(), n);
+    }
+}
+
+#[test]
+fn a_join_or_wait_beside_the_librarys_own_reaping_tells_once() {
+    isolated(races);
+}
+
 #[forkyard::task]
 fn born_later() {
     let (reader, writer) = std::io::pipe().unwrap();
