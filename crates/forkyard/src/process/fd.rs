@@ -113,12 +113,17 @@ impl<'de> Deserialize<'de> for Fd {
     }
 }
 
-/// Runs `encode` and collects copies of the fds that it met.
+/// Runs `encode` and collects copies of the fds that it met. A panic in it (of a user's `Serialize`) collects nothing.
 pub(crate) fn outgoing<T>(encode: impl FnOnce() -> T) -> (T, Outgoing) {
-    let before = OUTGOING.replace(Some(Outgoing::default()));
+    struct Restore(Option<Outgoing>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OUTGOING.set(self.0.take());
+        }
+    }
+    let _restore = Restore(OUTGOING.replace(Some(Outgoing::default())));
     let value = encode();
-    let outgoing = OUTGOING.replace(before).unwrap_or_default();
-    (value, outgoing)
+    (value, OUTGOING.take().unwrap_or_default())
 }
 
 /// Runs `decode`, in which these fds can be taken; what was not taken is closed.
