@@ -53,6 +53,12 @@ impl Resource {
         self.name
     }
 
+    /// Its number, `RLIMIT_*`.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+
     /// All names, sorted.
     #[must_use]
     pub fn names() -> Vec<&'static str> {
@@ -78,7 +84,7 @@ impl Resource {
     /// # Errors
     /// `EINVAL`: the soft limit is above the hard one. `EPERM`: the process may not raise the limit.
     pub fn set(self, soft: Option<u64>, hard: Option<u64>) -> Result<()> {
-        let limit = libc::rlimit { rlim_cur: to_raw(soft), rlim_max: to_raw(hard) };
+        let limit = libc::rlimit { rlim_cur: raw(soft), rlim_max: raw(hard) };
         // SAFETY: the pointer is to a live local structure, which setrlimit reads.
         match unsafe { libc::setrlimit(self.number, &raw const limit) } {
             0 => Ok(()),
@@ -100,7 +106,9 @@ fn from_raw(value: libc::rlim_t) -> Option<u64> {
     (value != libc::RLIM_INFINITY).then_some(value)
 }
 
-fn to_raw(value: Option<u64>) -> libc::rlim_t {
+/// A limit as the kernel takes it: `None` is unlimited.
+#[must_use]
+pub fn raw(value: Option<u64>) -> u64 {
     value.unwrap_or(libc::RLIM_INFINITY)
 }
 

@@ -21,7 +21,6 @@ use super::handoff::{self, Handed, Packet};
 use super::peer::Peer;
 use super::rights::Rights;
 use super::scoreboard::{Bell, Board, Cell, ChildState, Clock};
-use super::ucspi::Program;
 use super::{multiplex, server::Handler};
 use crate::error::{Error, Kind, Result};
 use crate::process::swarm::{self, Swarm};
@@ -89,7 +88,8 @@ thread_local! {
 enum Ready {
     Change(Change),
     Task(fn(&[u8]) -> Result<Vec<u8>>),
-    Program(Program),
+    /// Programs are executed by the master.
+    Nothing,
 }
 
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
@@ -108,7 +108,7 @@ fn inherit(setup: Setup) -> Result<()> {
         Work::Upper => Ready::Change(Change::Upper),
         Work::Echo => Ready::Change(Change::Nothing),
         Work::Task(name) => Ready::Task(process::task::find(name)?),
-        Work::Program(args) => Ready::Program(Program::prepare(args)),
+        Work::Program(_) => Ready::Nothing,
     };
     setup.settings.rights.drop_in_zygote()?;
     let inherited = Inherited {
@@ -119,7 +119,7 @@ fn inherit(setup: Setup) -> Result<()> {
         handler,
     };
     warm_up(&inherited);
-    // A built-in handler is all that runs in its child. A program's child must be found by who cleans up.
+    // A built-in handler is all that runs in its child.
     let bare = matches!(inherited.handler, Ready::Change(_));
     swarm::enlist(Swarm { run: serve_number, bare, name: NAME });
     INHERITED
@@ -258,7 +258,7 @@ fn serve_one(desk: &Desk<'_>, handed: Handed, handler: &Ready, buffer: &mut Vec<
             let _ = process::fd::incoming(vec![fd], || invoke(&arguments));
             Over::Finished
         }
-        Ready::Program(program) => program.replace_this_process(fd, peer, handed.neighbours),
+        Ready::Nothing => Over::Finished,
     };
     desk.finish(index as usize, number, over);
 }

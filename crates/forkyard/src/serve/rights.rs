@@ -3,6 +3,7 @@
 //! Applied once in the server's zygote, in this order: resource limits, no_new_privs, groups, gid, uid. Its
 //! clones inherit all of it at no cost. A step that fails is reported by its name and the server does not start.
 
+use forkyard_sys::exec::Plan;
 use forkyard_sys::limits::{self, Resource, User};
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +115,26 @@ impl Rights {
             step("die with the master", forkyard_sys::prctl::die_with_parent())?;
         }
         Ok(())
+    }
+
+    /// The same for a program that is executed: it drops them itself, in the same order.
+    pub(super) fn plan(&self, plan: &mut Plan<'_>) {
+        for (resource, soft, hard) in self.resources() {
+            let (soft, hard) = (limits::raw(soft), limits::raw(hard));
+            plan.limit(resource.number(), soft, hard);
+        }
+        if self.no_new_privs {
+            plan.no_new_privileges();
+        }
+        if let Some(groups) = &self.groups {
+            plan.groups(groups.clone());
+        }
+        if let Some(gid) = self.group {
+            plan.gid(gid);
+        }
+        if let Some(uid) = self.user {
+            plan.uid(uid);
+        }
     }
 
     /// What would count for the zygote's own long life, and so has to wait for the child.

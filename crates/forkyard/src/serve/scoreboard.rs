@@ -440,6 +440,14 @@ impl Board {
         true
     }
 
+    /// Master: notes how long a connection was served whose process could not say so.
+    pub(super) fn note_end(&self, index: usize) {
+        let claimed = self.load(self.connection_line(index), CLAIMED);
+        if claimed > 0 {
+            self.note_service(monotonic_ns().saturating_sub(claimed));
+        }
+    }
+
     /// Child: says that the connection is over.
     pub(super) fn finish(&self, index: usize, number: u64, slot: u32, timed_out: bool, clock: Clock) {
         let claimed = self.load(self.connection_line(index), CLAIMED);

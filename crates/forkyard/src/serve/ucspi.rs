@@ -5,17 +5,22 @@
 //! address now, this one included). Unix: `PROTO=UNIX`, `UNIXLOCALPATH`, `UNIXREMOTEPID`, `UNIXREMOTEEUID`,
 //! `UNIXREMOTEEGID`, `UNIXCONNNUM`. Everything else is inherited, but for what was meant for the server alone:
 //! `LISTEN_*`, `NOTIFY_SOCKET`, `WATCHDOG_*` and Forkyard's own.
+//!
+//! The master executes the program itself, without copying anybody: a spare process would only be replaced. If the new process
+//! is stopped (SIGSTOP) in the moment before its exec, the master waits until it is continued or killed.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use forkyard_sys::exec::{self, Mask, Plan};
+use forkyard_sys::Errno;
+use forkyard_sys::exec::{self, Mask, Plan, SpawnError, Spawned, Step};
 use forkyard_sys::net::{self, End};
-use forkyard_sys::{Errno, clone};
 
+use super::handoff::Handed;
 use super::peer::Peer;
+use super::rights::Rights;
 use crate::process::FAMILY;
 
 /// A program, its arguments and the environment that all its runs have in common.
@@ -25,10 +30,10 @@ pub(super) struct Program {
     found: Result<CString, Errno>,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    rights: Rights,
 }
 
-const NOT_FOUND: i32 = 127;
-const NOT_EXECUTABLE: i32 = 126;
+const SIGKILL: i32 = 9;
 const STDIN: i32 = 0;
 const STDOUT: i32 = 1;
 const STDERR: i32 = 2;
@@ -54,65 +59,67 @@ pub(super) fn find(name: &[u8]) -> Result<CString, Errno> {
 }
 
 impl Program {
-    /// Looks everything up that does not depend on the connection.
-    pub(super) fn prepare(args: &[Vec<u8>]) -> Program {
+    /// Looks everything up that does not depend on the connection. `token` is what the cleaner-up of a killed master
+    /// finds the program and its descendants by.
+    pub(super) fn prepare(args: &[Vec<u8>], rights: &Rights, token: &str) -> Program {
         let environment = std::env::vars_os();
         let environment = environment.filter(|(name, _)| !is_private(name.as_bytes()) && name != FAMILY);
-        let environment = environment.filter_map(|(name, value)| {
-            let mut text = name.into_vec();
-            text.push(b'=');
-            text.extend(value.into_vec());
-            CString::new(text).ok()
-        });
+        let environment = environment.map(|(name, value)| [name.as_bytes(), value.as_bytes()].join(&b'='));
+        let mut family = [FAMILY.as_bytes(), b"="].concat();
+        if let Some(above) = std::env::var_os(FAMILY) {
+            family.extend([above.as_bytes(), b":"].concat());
+        }
+        family.extend(token.as_bytes());
+        let environment = environment.chain([family]).filter_map(|line| CString::new(line).ok());
         let name = args.first().cloned().unwrap_or_default();
         Program {
             found: find(&name),
             name,
             arguments: args.iter().filter_map(|arg| CString::new(arg.clone()).ok()).collect(),
             environment: environment.collect(),
+            rights: rights.clone(),
         }
     }
 
-    /// Executes the program on this connection. If that fails, says so in one line and ends the process with 126
-    /// or 127.
-    pub(super) fn replace_this_process(&self, fd: OwnedFd, peer: Peer, neighbours: u64) -> ! {
+    /// Executes the program on this connection, in a new process.
+    pub(super) fn spawn(&self, handed: &Handed) -> Result<Spawned, SpawnError> {
         let mut environment = self.environment.clone();
-        environment.extend(about(fd.as_fd(), peer, neighbours));
-        // By this the zygote finds the program and what it starts, if the master is killed.
-        environment.extend(
-            std::env::var_os(FAMILY)
-                .and_then(|family| CString::new([FAMILY.as_bytes(), b"=", family.as_bytes()].concat()).ok()),
-        );
+        environment.extend(about(handed.fd.as_fd(), handed.peer, handed.neighbours));
         // A program that was not there when the server started may have been installed since.
         let found = self.found.clone().or_else(|_| find(&self.name));
-        let errno = match found {
-            Ok(file) => {
-                let errno = execute(&file, self.arguments.clone(), environment.clone(), &fd);
-                if errno == Errno::NOEXEC {
-                    // A script without a first line that names its interpreter is the shell's, as execvp(3) has it.
-                    let mut arguments = vec![c"sh".to_owned(), file];
-                    arguments.extend(self.arguments.iter().skip(1).cloned());
-                    execute(c"/bin/sh", arguments, environment, &fd)
-                } else {
-                    errno
-                }
-            }
-            Err(errno) => errno,
-        };
-        let name = String::from_utf8_lossy(&self.name);
-        let line = format!("forkyard: failed to execute {name}: {errno}\n");
-        eprint!("{line}");
-        drop(fd);
-        clone::exit_now(if errno == Errno::NOENT { NOT_FOUND } else { NOT_EXECUTABLE })
+        let file = found.map_err(|errno| SpawnError { step: Step::Exec, errno })?;
+        let result = self.execute(&file, self.arguments.clone(), environment.clone(), &handed.fd);
+        if !result.as_ref().is_err_and(|error| error.errno == Errno::NOEXEC) {
+            return result;
+        }
+        // A script without a first line that names its interpreter is the shell's, as execvp(3) has it.
+        let mut arguments = vec![c"sh".to_owned(), file];
+        arguments.extend(self.arguments.iter().skip(1).cloned());
+        self.execute(c"/bin/sh", arguments, environment, &handed.fd)
     }
-}
 
-fn execute(file: &std::ffi::CStr, arguments: Vec<CString>, environment: Vec<CString>, fd: &OwnedFd) -> Errno {
-    let stderr = std::io::stderr();
-    let mut plan = Plan::new(file.to_owned(), arguments);
-    plan.environment(environment).place(fd.as_fd(), STDIN).place(fd.as_fd(), STDOUT);
-    plan.place(stderr.as_fd(), STDERR).signal_mask(Mask::Set(0));
-    exec::replace(&plan).errno
+    fn execute(
+        &self,
+        file: &CStr,
+        arguments: Vec<CString>,
+        environment: Vec<CString>,
+        fd: &OwnedFd,
+    ) -> Result<Spawned, SpawnError> {
+        let stderr = std::io::stderr();
+        let mut plan = Plan::new(file.to_owned(), arguments);
+        plan.environment(environment).place(fd.as_fd(), STDIN).place(fd.as_fd(), STDOUT);
+        plan.place(stderr.as_fd(), STDERR).signal_mask(Mask::Set(0)).parent_death_signal(SIGKILL);
+        // A group of its own: Ctrl-C on a terminal is for the master, which lets connections finish.
+        plan.process_group(0);
+        self.rights.plan(&mut plan);
+        exec::spawn(&plan)
+    }
+
+    /// Says in one line why it could not be executed.
+    pub(super) fn complain(&self, error: &SpawnError) {
+        let line = format!("forkyard: failed to execute {}: {error}\n", String::from_utf8_lossy(&self.name));
+        eprint!("{line}");
+    }
 }
 
 /// The variables that tell about the connection.

@@ -88,7 +88,17 @@ impl Master {
     fn hand_off(&mut self, handed: Handed) -> bool {
         let (index, number) = (handed.index as usize, handed.number);
         if self.is_taken(&handed) {
+            if self.connections.get(index).is_some_and(|entry| entry.number == number) {
+                self.connections.keep_copy(handed);
+            }
             return true;
+        }
+        if self.program.is_some() {
+            let waits = self.execute(handed);
+            let done = waits.is_none();
+            self.connections.pending.extend(waits);
+            self.connections.pending.rotate_right(usize::from(!done));
+            return done;
         }
         let sent = if self.shared { self.send_shared(&handed) } else { self.send_to_least(&handed) };
         let Some((generation, child)) = sent else {
@@ -203,6 +213,7 @@ impl Master {
         let waiting = !self.connections.pending.is_empty()
             || self.connections.parked() > 0
             || !self.connections.has_room()
+            || self.connections.has_copies()
             || self.phase != Phase::Running;
         let mut wanted = 0;
         if waiting && !self.settings.once {

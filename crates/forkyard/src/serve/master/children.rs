@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use forkyard_sys::exec::Spawned;
 use forkyard_sys::wait::{self, ExitStatus};
 use forkyard_sys::{Result, pidfd};
 
@@ -53,6 +54,12 @@ impl Child {
             leaving: false,
             timed_out: false,
         }
+    }
+
+    /// A program that serves one connection.
+    pub(super) fn executed(spawned: Spawned, generation: u64) -> Child {
+        let pid = spawned.pid.as_raw_nonzero().get().unsigned_abs();
+        Child { generation, leaving: false, ..Child::adopted(pid, spawned.pidfd) }
     }
 
     /// One that serves what it was given before an upgrade.

@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) handed: Option<(u64, u64)>,
     /// The child it was handed to, where the lane is one child's own.
     pub(super) child: Option<u32>,
+    /// It was handed off more than once: a child that is stopped may hold a copy of it, unclaimed.
+    again: bool,
 }
 
 /// What a connection counts for in the limit per address: one address, or "not an address".
@@ -46,6 +48,8 @@ pub(super) struct Connections {
     pub(super) pending: VecDeque<Handed>,
     /// Handed off, and not known to be claimed: the master's copies, oldest first.
     unclaimed: VecDeque<(u64, Handed)>,
+    /// Connections in service that somebody else may hold a copy of, by line.
+    copies: HashMap<u32, OwnedFd>,
     parked: HashMap<Address, VecDeque<Handed>>,
     parked_count: usize,
 }
@@ -75,6 +79,7 @@ impl Connections {
             per_address: HashMap::new(),
             pending: VecDeque::new(),
             unclaimed: VecDeque::new(),
+            copies: HashMap::new(),
             parked: HashMap::new(),
             parked_count: 0,
         }
@@ -130,7 +135,8 @@ impl Connections {
     pub(super) fn enter(&mut self, fd: OwnedFd, number: u64, peer: Peer, accepted: u64) -> Option<Handed> {
         let index = self.take_line()?;
         self.board.announce(index as usize, number, accepted, &peer);
-        self.entries[index as usize] = Some(Entry { number, peer, accepted, handed: None, child: None });
+        self.entries[index as usize] =
+            Some(Entry { number, peer, accepted, handed: None, child: None, again: false });
         Some(Handed { fd, index, number, accepted, peer, neighbours: 0 })
     }
 
@@ -168,6 +174,11 @@ impl Connections {
         }
     }
 
+    /// Keeps a copy of a connection that a child had claimed before it was handed off again.
+    pub(super) fn keep_copy(&mut self, handed: Handed) {
+        self.copies.insert(handed.index, handed.fd);
+    }
+
     /// Notes that a child had claimed a connection before it was handed off again.
     pub(super) fn was_claimed(&mut self, index: usize, now: u64, generation: u64, child: Option<u32>) {
         if let Some(Some(entry)) = self.entries.get_mut(index) {
@@ -186,13 +197,32 @@ impl Connections {
         self.unclaimed.front().map(|(since, _)| *since)
     }
 
-    /// Lets go of copies that children have claimed.
+    /// Lets go of copies that children have claimed. What was handed off more than once is kept, to be hung up when it is
+    /// over: who else has a copy would keep the client waiting for the end.
     pub(super) fn drop_claimed(&mut self) {
-        let board = &self.board;
-        self.unclaimed.retain(|(_, handed)| {
+        let (board, entries, copies) = (&self.board, &self.entries, &mut self.copies);
+        let claimed = |handed: &Handed| {
             let tag = board.tag(handed.index as usize);
-            tag.state == ConnectionState::Handed && tag.number == handed.number
-        });
+            tag.state != ConnectionState::Handed || tag.number != handed.number
+        };
+        if !self.unclaimed.iter().any(|(_, handed)| claimed(handed)) {
+            return;
+        }
+        for (since, handed) in std::mem::take(&mut self.unclaimed) {
+            if !claimed(&handed) {
+                self.unclaimed.push_back((since, handed));
+                continue;
+            }
+            let entry = entries.get(handed.index as usize).and_then(Option::as_ref);
+            if entry.is_some_and(|entry| entry.number == handed.number && entry.again) {
+                copies.insert(handed.index, handed.fd);
+            }
+        }
+    }
+
+    /// True if a connection is to be hung up when it is over.
+    pub(super) fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
     }
 
     /// Makes unclaimed connections pending again: all, or those that were handed to this child's own lane. Gives
@@ -210,6 +240,7 @@ impl Connections {
             }
             generations.extend(entry.handed.take().map(|(_, generation)| generation));
             entry.child = None;
+            entry.again = true;
             self.pending.push_front(handed);
         }
         self.unclaimed = kept;
@@ -219,6 +250,10 @@ impl Connections {
     /// A connection is over. Its line is free, and one that was parked for it may be admitted.
     pub(super) fn end(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries.get_mut(index)?.take()?;
+        if let Some(copy) = self.copies.remove(&(index as u32)) {
+            // ENOTCONN: the client is gone already.
+            let _ = forkyard_sys::net::hang_up(copy);
+        }
         self.board.set_tag(index, Tag { number: entry.number, state: ConnectionState::Free, child: 0 });
         self.free.push(index as u32);
         self.admitted = self.admitted.saturating_sub(1);
@@ -337,8 +372,14 @@ impl Connections {
         let index = self.take_line()? as usize;
         self.board.announce(index, number, accepted, &peer);
         self.board.set_tag(index, Tag { number, state: ConnectionState::Serving, child: slot });
-        self.entries[index] =
-            Some(Entry { number, peer, accepted, handed: Some((handed, 0)), child: Some(slot) });
+        self.entries[index] = Some(Entry {
+            number,
+            peer,
+            accepted,
+            handed: Some((handed, 0)),
+            child: Some(slot),
+            again: false,
+        });
         *self.per_address.entry(peer.address()).or_insert(0) += 1;
         self.admitted += 1;
         Some(index)

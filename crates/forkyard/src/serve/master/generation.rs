@@ -136,6 +136,11 @@ impl Generation {
         self.template.keep_room()
     }
 
+    /// What the descendants of this generation carry in their environment.
+    pub(super) fn token(&mut self) -> Result<String> {
+        self.template.token()
+    }
+
     /// The zygote's pid, while there is one.
     pub(super) fn zygote(&self) -> Option<u32> {
         self.template.pid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())

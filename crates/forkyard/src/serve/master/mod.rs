@@ -9,6 +9,7 @@ mod children;
 mod connections;
 mod generation;
 mod limit;
+mod program;
 mod reap;
 mod status;
 mod stop;
@@ -38,7 +39,7 @@ use super::listener::Listener;
 use super::scoreboard::{Board, Count, Fact, Reader};
 use super::server::{Handler, Server};
 use super::stats::Stats;
-use super::ucspi;
+use super::ucspi::{self, Program};
 use crate::error::{Error, Kind, Result};
 
 /// What an epoll report is about; its number is in the lower half of the key.
@@ -113,6 +114,8 @@ struct Master {
     zygote_died: bool,
     page: Option<Page>,
     probe: Option<Probe>,
+    /// The handler, if it is a program.
+    program: Option<Program>,
     on_event: Box<dyn FnMut(&Event)>,
 }
 
@@ -194,6 +197,7 @@ impl Master {
             zygote_died: false,
             page: status.map(Page::new),
             probe: None,
+            program: None,
             on_event,
             config,
         })

@@ -41,6 +41,7 @@ impl Master {
         self.generations.retain(|generation| generation.living > 0);
         self.generations.push(new);
         self.board.set_fact(Fact::Zygote, 0);
+        self.prepare_program()?;
         self.watch_zygote()
     }
 
@@ -103,6 +104,9 @@ impl Master {
     }
 
     fn missing(&self) -> usize {
+        if self.program.is_some() {
+            return 0;
+        }
         let Some(current) = self.generations.last() else { return 0 };
         let pending = self.connections.pending.len();
         let running = self.phase == Phase::Running;
@@ -193,7 +197,7 @@ impl Master {
         }
     }
 
-    fn prepare_slot(&mut self) -> Result<u32> {
+    pub(super) fn prepare_slot(&mut self) -> Result<u32> {
         let Some(slot) = self.children.reserve(&self.board) else {
             let why = "there are too many children already".to_owned();
             return Err(Error::new("start a child of the server", Kind::Invalid(why)));
@@ -205,12 +209,12 @@ impl Master {
         Ok(slot)
     }
 
-    fn forget_slot(&mut self, slot: u32) {
+    pub(super) fn forget_slot(&mut self, slot: u32) {
         self.board.clear_child(slot as usize);
         self.children.give_back(slot);
     }
 
-    fn watch_child(&mut self, slot: u32, child: Child) -> Result<()> {
+    pub(super) fn watch_child(&mut self, slot: u32, child: Child) -> Result<()> {
         self.board.set_cell(slot as usize, Cell::Pid, u64::from(child.pid));
         let watched = self.epoll.add(child.pidfd(), Key::Child(slot).word(), Interest::IN);
         self.children.insert(slot, child);
@@ -294,6 +298,7 @@ impl Master {
                     // A program, a handler that called exit, or a child that writes on another scoreboard:
                     // its end is the connection's.
                     self.board.count(Count::ServedBefore, 1);
+                    self.board.note_end(index);
                 } else {
                     self.board.count(Count::Lost, 1);
                     lost = lost.or(Some(number));

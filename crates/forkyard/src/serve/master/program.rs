@@ -1,0 +1,74 @@
+//! Programs as handlers: the master executes one for each connection.
+
+use std::time::Instant;
+
+use forkyard_sys::exec::{SpawnError, Step};
+use forkyard_sys::time::monotonic_ns;
+
+use super::super::child::Work;
+use super::super::handoff::Handed;
+use super::super::scoreboard::{ChildState, Count};
+use super::super::ucspi::Program;
+use super::children::Child;
+use super::{Master, limit};
+use crate::error::{Error, Result};
+
+impl Master {
+    /// Looks the program up, if the handler is one, for the current generation.
+    pub(super) fn prepare_program(&mut self) -> Result<()> {
+        let Work::Program(args) = &self.settings.work else { return Ok(()) };
+        let Some(generation) = self.generations.last_mut() else { return Ok(()) };
+        self.program = Some(Program::prepare(args, &self.config.rights, &generation.token()?));
+        Ok(())
+    }
+
+    /// Executes the program on a connection. Gives the connection back if that has to wait.
+    pub(super) fn execute(&mut self, handed: Handed) -> Option<Handed> {
+        if self.starts.pending(Instant::now()).is_some() {
+            return Some(handed);
+        }
+        let slot = match self.prepare_slot() {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.back_off(error);
+                return Some(handed);
+            }
+        };
+        let Some(program) = &self.program else { return Some(handed) };
+        if let Some(idle) = self.config.idle_timeout {
+            // Refused only to a socket that is dead already.
+            let _ = forkyard_sys::net::set_timeout(&handed.fd, idle);
+        }
+        let index = handed.index as usize;
+        let spawned = program.spawn(&handed);
+        if spawned.is_err() {
+            self.forget_slot(slot);
+        }
+        match spawned {
+            Ok(spawned) => {
+                let id = self.generations.last().map_or(0, |generation| generation.id);
+                let now = monotonic_ns();
+                self.board.claim(index, handed.number, slot, handed.accepted, monotonic_ns);
+                self.board.set_child_state(slot as usize, ChildState::Busy);
+                self.connections.was_claimed(index, now, id, None);
+                self.limit_time(index, handed.number, now);
+                if let Err(error) = self.watch_child(slot, Child::executed(spawned, id)) {
+                    self.back_off(error);
+                }
+                None
+            }
+            Err(SpawnError { step: Step::Clone, errno }) if limit::is_met(errno) => {
+                self.back_off(Error::os("execute the program", errno));
+                Some(handed)
+            }
+            Err(error) => {
+                if let Some(program) = &self.program {
+                    program.complain(&error);
+                }
+                self.board.count(Count::Failed, 1);
+                self.connection_over(index);
+                None
+            }
+        }
+    }
+}
