@@ -340,6 +340,8 @@ fn nothing_is_left_behind() {
         let fds = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
         ask(&mut connect(program.address()), "first").unwrap();
         program.upgrade();
+        // A connection makes the server fill its reserve of descriptors.
+        ask(&mut connect(program.address()), "second").unwrap();
         // Zygote, three children, the page; the old children have ended.
         eventually("rest", || children_of(pid) == 5);
         let before = fds();
