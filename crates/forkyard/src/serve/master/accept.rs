@@ -250,6 +250,9 @@ impl Master {
 
     /// Makes what was handed off and not claimed pending again; the lane that it was sent down is emptied or gone.
     pub(super) fn take_back(&mut self, child: Option<u32>) {
+        if !self.connections.has_unclaimed() {
+            return;
+        }
         if child.is_none() {
             for generation in &mut self.generations {
                 generation.empty_lane();

@@ -18,16 +18,20 @@
 //! Killed here: a child leaves its line and tag as they were, and the master frees both when it reaps. A killed
 //! master leaves nothing: the memory goes with the last mapping.
 
+mod reader;
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use forkyard_sys::Result;
 use forkyard_sys::time::monotonic_ns;
 
 use super::peer::Peer;
-use super::stats::{Connected, Counts, Stats, Worker};
 use crate::shm::Table;
+
+pub(super) use reader::Reader;
 
 /// A way to read the monotonic clock.
 pub(super) type Clock = fn() -> u64;
@@ -463,157 +467,4 @@ impl Board {
 fn bucket(ns: u64) -> usize {
     let us = ns / 1000;
     ((u64::BITS - us.leading_zeros()) as usize).min(BUCKETS - 1)
-}
-
-/// A view of the scoreboard for whoever tells others about it.
-#[derive(Clone)]
-pub(super) struct Reader {
-    board: Arc<Board>,
-    listeners: Vec<String>,
-}
-
-impl Reader {
-    pub(super) fn new(board: Arc<Board>, listeners: Vec<String>) -> Reader {
-        Reader { board, listeners }
-    }
-
-    /// Everything, as it is now.
-    pub(super) fn stats(&self) -> Stats {
-        let board = &*self.board;
-        let now = monotonic_ns();
-        let number = |n: u64| u32::try_from(n).unwrap_or(0);
-        let workers = self.workers(now);
-        let connections = self.connections(now, &workers);
-        let live_requests: u64 = (0..board.used(Fact::ChildLines, board.children))
-            .map(|slot| board.cell(slot, Cell::Requests))
-            .sum();
-        Stats {
-            pid: number(board.fact(Fact::Pid)),
-            zygote: number(board.fact(Fact::Zygote)),
-            mode: if board.fact(Fact::Mode) == 0 { "process" } else { "prefork" },
-            uptime: now.saturating_sub(board.fact(Fact::Started)) as f64 / 1e9,
-            generation: board.fact(Fact::Generation),
-            listeners: self.listeners.clone(),
-            counts: Counts {
-                accepted: board.counted(Count::Accepted),
-                // From the lines themselves: the master need not know at once of what ended.
-                active: connections.iter().filter(|connection| connection.pid != 0).count() as u64,
-                pending: board.counted(Count::Pending),
-                parked: board.counted(Count::Parked),
-                deferred: board.counted(Count::Deferred),
-                served: board.counted(Count::ServedBefore).wrapping_add(board.counted_shared(Shared::Served)),
-                lost: board.counted(Count::Lost),
-                timeouts: board.counted(Count::Timeouts).wrapping_add(board.counted_shared(Shared::Timeouts)),
-                requests: board.counted_shared(Shared::Requests).wrapping_add(live_requests),
-                started: board.counted(Count::Started),
-                restarted: board.counted(Count::Restarted),
-                failed: board.counted(Count::Failed),
-                backoffs: board.counted(Count::Backoffs),
-            },
-            died: (0..65)
-                .map(|signal| (signal, board.signal_count(signal as usize)))
-                .filter(|(_, n)| *n > 0)
-                .collect(),
-            wait: histogram(board, WAIT),
-            service: histogram(board, SERVICE),
-            connections,
-            workers,
-        }
-    }
-
-    fn workers(&self, now: u64) -> Vec<Worker> {
-        let board = &*self.board;
-        let lines = (0..board.used(Fact::ChildLines, board.children)).filter_map(|slot| {
-            let state = board.child_state(slot);
-            let pid = u32::try_from(board.cell(slot, Cell::Pid)).unwrap_or(0);
-            if state == ChildState::Free || pid == 0 {
-                return None;
-            }
-            let served = board.cell(slot, Cell::Finished);
-            let active = board.cell(slot, Cell::Taken).saturating_sub(served);
-            let index = board.cell(slot, Cell::Connection).checked_sub(1);
-            let tag = index.and_then(|index| usize::try_from(index).ok()).map(|index| board.tag(index));
-            let connection = tag
-                .filter(|tag| tag.state == ConnectionState::Serving && tag.child as usize == slot)
-                .map(|tag| tag.number);
-            let age = now.saturating_sub(board.cell(slot, Cell::Started)) / 1_000_000;
-            Some(Worker { slot: slot as u32, pid, state: state.name(), connection, active, served, age })
-        });
-        lines.collect()
-    }
-
-    fn connections(&self, now: u64, workers: &[Worker]) -> Vec<Connected> {
-        let board = &*self.board;
-        let used = board.used(Fact::ConnectionLines, board.connections);
-        let lines = (0..used).filter_map(|index| {
-            let tag = board.tag(index);
-            let serving = match tag.state {
-                ConnectionState::Free | ConnectionState::Done => return None,
-                state => state == ConnectionState::Serving,
-            };
-            let line = board.connection_line(index);
-            let peer = Peer::from_words([0, 1, 2].map(|i| board.load(line, PEER + i)));
-            let worker = workers.iter().find(|worker| serving && worker.slot == tag.child);
-            let age = now.saturating_sub(board.load(line, ACCEPTED)) / 1_000_000;
-            let pid = worker.map_or(0, |worker| worker.pid);
-            Some(Connected { number: tag.number, peer: peer.to_string(), pid, age })
-        });
-        let mut lines: Vec<_> = lines.collect();
-        lines.sort_by_key(|line| line.number);
-        lines
-    }
-}
-
-fn histogram(board: &Board, line: usize) -> Vec<(u64, u64)> {
-    (0..BUCKETS).map(|bucket| (1 << bucket, board.load(line, bucket))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Board, ConnectionState, Tag, bucket};
-    use crate::serve::peer::Peer;
-
-    #[test]
-    fn a_tag_survives_its_word() {
-        let tag = Tag { number: (1 << 40) - 1, state: ConnectionState::Serving, child: 65_535 };
-        assert_eq!(Tag::of(tag.word()), tag);
-    }
-
-    #[test]
-    fn a_claim_after_the_master_gave_up_fails() {
-        let board = Board::create(4, 4).unwrap();
-        board.announce(2, 7, 0, &Peer::unix());
-        assert!(!board.claim(2, 8, 1, 0, || 0), "another number");
-        board.set_tag(2, Tag { number: 7, state: ConnectionState::Free, child: 0 });
-        assert!(!board.claim(2, 7, 1, 0, || 0));
-        board.announce(2, 9, 0, &Peer::unix());
-        assert!(board.claim(2, 9, 1, 0, || 0));
-        board.finish(2, 9, 1, false, || 0);
-        assert_eq!(board.tag(2).state, ConnectionState::Done);
-    }
-
-    #[test]
-    fn lines_out_of_range_are_nobodys() {
-        let board = Board::create(4, 4).unwrap();
-        board.announce(4, 7, 0, &Peer::unix());
-        assert_eq!(board.tag(4).state, ConnectionState::Free);
-        assert!(!board.claim(usize::MAX, 1, 0, 0, || 0));
-    }
-
-    #[test]
-    fn no_two_share_a_line() {
-        for (children, connections) in [(4, 4), (3, 9), (9, 3), (1, 1)] {
-            let board = Board::create(children, connections).unwrap();
-            let lines = (0..children).map(|slot| board.child_line(slot));
-            let mut lines: Vec<_> = lines.chain((0..connections).map(|i| board.connection_line(i))).collect();
-            lines.sort_unstable();
-            let all: Vec<_> = (0..children + connections).map(|line| super::WORKERS + line).collect();
-            assert_eq!(lines, all);
-        }
-    }
-
-    #[test]
-    fn buckets_double() {
-        assert_eq!([0, 999, 1000, 1999, 2000, u64::MAX].map(bucket), [0, 0, 1, 1, 2, 31]);
-    }
 }
