@@ -34,7 +34,8 @@ tests() {
     step "$name" "$((limit + 30))" ci/leaks.py -- timeout --kill-after=10 "$limit" "$@"
 }
 
-# The integration tests that start processes: they are run again with each fallback forced.
+# The integration tests that start processes: they are run again with each fallback forced. Not the two that stop or
+# step the zygote itself, which a fallback does without.
 process_tests() {
     local path name
     for path in crates/*/tests/*.rs crates/*/tests/*/main.rs; do
