@@ -8,16 +8,19 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::{children_of, eventually, isolated, open_fds, own_pid, state_of, zygote};
-use forkyard::process::{self, Builder, Ended, Pid, Start};
+use forkyard::process::{self, Builder, Ended, Fd, Pid, Process, Start};
 
 const THREADS: u64 = 64;
 const SIGKILL: i32 = 9;
+/// A start that is not counted.
+const NO_NUMBER: u64 = u64::MAX;
 
 /// A stream of numbers without pattern (splitmix64).
 struct Random(u64);
@@ -47,11 +50,28 @@ fn spin(duration: Duration) {
     }
 }
 
-/// A value that fits into a slot, or one that travels as a parcel.
 #[forkyard::task]
-fn answer(n: u64) -> Vec<u64> {
+fn nothing() {}
+
+/// A value that fits into a slot, or one that travels as a parcel.
+fn expected(n: u64) -> Vec<u64> {
     let len = if n.is_multiple_of(3) { 700 } else { 2 };
     vec![n; len]
+}
+
+/// Notes that it was called, in a file that is opened for appending. With a descriptor among its arguments it takes
+/// the other of the two ways in which a task is handed over.
+#[forkyard::task]
+fn answer(n: u64, notes: String, _more: Option<Fd>) -> Vec<u64> {
+    let mut notes = std::fs::OpenOptions::new().append(true).open(notes).unwrap();
+    notes.write_all(&n.to_ne_bytes()).unwrap();
+    expected(n)
+}
+
+/// A copy of the zygote that waits for its task.
+fn spare() -> Option<i32> {
+    let comm = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children_of(own_pid()).into_iter().find(|&pid| comm(pid).trim_end() == "forkyard-spare")
 }
 
 /// What all threads of a storm share.
@@ -63,7 +83,11 @@ struct Storm {
     begun: AtomicU64,
     told: AtomicU64,
     killed: AtomicU64,
-    /// What the killer of zygotes hit: a child has the zygote's name until it says its own.
+    /// Where each task notes that it was called.
+    notes: OwnedFd,
+    /// Which were told to have returned.
+    returned: Mutex<BTreeSet<u64>>,
+    /// What the killer of zygotes and spares hit: a spare may have got a task meanwhile.
     victims: Mutex<BTreeSet<i32>>,
     over: AtomicBool,
 }
@@ -79,9 +103,29 @@ impl Storm {
             begun: AtomicU64::new(0),
             told: AtomicU64::new(0),
             killed: AtomicU64::new(0),
+            notes: forkyard_sys::memfd::holding("notes", b"").unwrap(),
+            returned: Mutex::default(),
             victims: Mutex::default(),
             over: AtomicBool::new(false),
         }
+    }
+
+    fn start(&self, n: u64, with_fd: bool) -> forkyard::Result<Process<Vec<u64>>> {
+        let notes = format!("/proc/{}/fd/{}", own_pid(), self.notes.as_raw_fd());
+        let more = with_fd.then(|| self.notes.try_clone().unwrap().into());
+        Builder::new().start(self.start).spawn(answer, (n, notes, more))
+    }
+
+    /// Each task was called once at most, and those that returned were.
+    fn check_notes(&self) {
+        let notes = std::fs::read(format!("/proc/self/fd/{}", self.notes.as_raw_fd())).unwrap();
+        let mut called = BTreeSet::new();
+        for note in notes.chunks(8) {
+            let n = u64::from_ne_bytes(note.try_into().unwrap());
+            assert!(called.insert(n) || n == NO_NUMBER, "task {n} was called twice");
+        }
+        let returned = self.returned.lock().unwrap();
+        assert!(returned.is_subset(&called), "never called: {:?}", returned.difference(&called));
     }
 
     /// Starts and joins children until all have been; kills a third of them at a random moment of their start.
@@ -92,7 +136,7 @@ impl Storm {
             if n >= self.starts {
                 return;
             }
-            let child = Builder::new().start(self.start).spawn(answer, (n,)).unwrap();
+            let child = self.start(n, random.below(3) == 0).unwrap();
             let pid = child.pid().as_raw_nonzero().get();
             let kill = random.below(3) == 0;
             if kill {
@@ -101,7 +145,8 @@ impl Storm {
             }
             match child.join() {
                 Ok(value) => {
-                    assert_eq!(value, answer(n));
+                    assert_eq!(value, expected(n));
+                    self.returned.lock().unwrap().insert(n);
                     assert!(child.exit_status().unwrap().success());
                 }
                 Err(error) => {
@@ -118,7 +163,7 @@ impl Storm {
         }
     }
 
-    /// Kills the zygote every now and then; sometimes its successor as well, as soon as it is there.
+    /// Kills the zygote every now and then; sometimes its successor as well, as soon as it is there; sometimes a spare.
     fn kill_zygotes(&self) -> u64 {
         let mut random = Random(self.seed ^ 0xdead);
         let mut kills = 0;
@@ -132,16 +177,19 @@ impl Storm {
             }
             for _ in 0..=random.below(5) / 4 {
                 spin(Duration::from_micros(random.below(300)));
-                kills += u64::from(self.kill_zygote());
+                kills += u64::from(self.kill_one(zygote));
+            }
+            if random.below(4) == 0 {
+                self.kill_one(spare);
             }
         }
     }
 
-    fn kill_zygote(&self) -> bool {
-        let Some(pid) = zygote() else { return false };
+    fn kill_one(&self, find: fn() -> Option<i32>) -> bool {
+        let Some(pid) = find() else { return false };
         let Ok(pidfd) = forkyard_sys::pidfd::open(Pid::from_raw(pid).unwrap()) else { return false };
         // The number may be somebody else's by now.
-        if zygote() != Some(pid) {
+        if find() != Some(pid) {
             return false;
         }
         self.victims.lock().unwrap().insert(pid);
@@ -150,8 +198,8 @@ impl Storm {
 
     fn run(&self) {
         // The runtime and its zygote, which stay, are there before descriptors are counted.
-        Builder::new().start(self.start).spawn(answer, (0,)).unwrap().join().unwrap();
-        process::spawn(answer, (0,)).unwrap().join().unwrap();
+        (0..4).for_each(|i| drop(self.start(NO_NUMBER, i % 2 == 0).unwrap().join().unwrap()));
+        process::spawn(nothing, ()).unwrap().join().unwrap();
         let before = open_fds();
         let began = Instant::now();
         let kills = std::thread::scope(|scope| {
@@ -170,6 +218,7 @@ impl Storm {
             self.starts,
             began.elapsed()
         );
+        self.check_notes();
         self.nothing_is_left(&before);
     }
 
@@ -185,7 +234,7 @@ impl Storm {
         let after = open_fds();
         // The spare's pidfd may not have been there before.
         assert!(after.len() <= before.len() + 1, "descriptors before {before:?}, after {after:?}");
-        process::spawn(answer, (1,)).unwrap().join().unwrap();
+        process::spawn(nothing, ()).unwrap().join().unwrap();
     }
 }
 
@@ -227,7 +276,7 @@ fn fork_beside_threads() {
         let error = process::fork(|| 1).unwrap_err();
         assert!(error.is_other_threads(), "{error}");
         assert!(error.to_string().contains("64 other thread"), "{error}");
-        let error = Builder::new().start(Start::Fork).spawn(answer, (1,)).unwrap_err();
+        let error = Builder::new().start(Start::Fork).spawn(nothing, ()).unwrap_err();
         assert!(error.is_other_threads(), "{error}");
 
         let mut random = Random(seed());
