@@ -26,6 +26,7 @@ pub mod mask;
 pub mod memfd;
 pub mod mmap;
 pub mod net;
+pub mod orphan;
 pub mod pidfd;
 pub mod poll;
 pub mod prctl;

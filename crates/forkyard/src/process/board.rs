@@ -8,7 +8,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use forkyard_sys::{Errno, futex};
+use forkyard_sys::orphan::Waiting;
+use forkyard_sys::{Errno, Pid, futex};
 
 use super::limit;
 use crate::error::{Error, Result};
@@ -96,11 +97,14 @@ impl Slot {
         futex::wake_one(&self.state);
     }
 
-    /// Waits until the requester has put a request, and takes it; `None` if its length is not one.
-    pub(crate) fn wait_for_call(&self) -> Option<Vec<u8>> {
+    /// Waits until the requester has put a request, and takes it; `None` if its length is not one. Ends this process
+    /// when the requester dies before.
+    pub(crate) fn wait_for_call(&'static self, requester: Pid) -> Option<Vec<u8>> {
+        let waiting = Waiting::begin(requester, &self.state, State::Offered as u32).ok()?;
         while self.state() == Some(State::Offered) {
             futex::wait(&self.state, State::Offered as u32);
         }
+        waiting.end();
         self.take()
     }
 

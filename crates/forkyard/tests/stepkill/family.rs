@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ffi::c_long;
 use std::time::{Duration, Instant};
 
+use crate::common;
 use crate::report::Operation;
 use crate::requester::{DEADLINE, Requester, Role, nobody_is_left, only_one_is_left};
 use crate::trace::{self, Boundary, Stop, Tracee, Until, any_news};
@@ -42,6 +43,45 @@ pub(crate) fn later_start() -> bool {
 /// The zygote is killed while it is made: the start works all the same.
 pub(crate) fn zygote_in_the_making() -> bool {
     kill_along(Member::Zygote, Member::Zygote, 0, 3) == 0
+}
+
+/// The requester is killed when a start has returned, wherever the child stands then: a child that is not daemonic
+/// calls its task all the same.
+pub(crate) fn started_and_not_daemonic() -> bool {
+    [0, EARLIER].map(outlive_along).iter().sum::<usize>() == 0
+}
+
+fn outlive_along(earlier: usize) -> usize {
+    let which = if earlier == 0 { "first" } else { "later" };
+    let actor = Member::Child(earlier);
+    let mut operation =
+        Operation::new(format!("Requester killed after a {which} start, its child not daemonic"));
+    for at in 1.. {
+        let mut met = false;
+        operation.point(&format!("when it stands at call boundary {at}"), || {
+            let mut family = Family::begin(earlier)?;
+            let child = family.start_and_hold(actor, at)?;
+            met = child.is_some();
+            trace::kill(family.requester.pid);
+            family.survivor.iter().for_each(|pid| trace::kill(*pid));
+            family.pump(|family| common::is_gone(family.requester.pid))?;
+            family.release(child);
+            let result = match child {
+                Some(child) => family
+                    .pump(|family| family.requester.has_news_of_runs())
+                    .and_then(|()| only_one_is_left(child)),
+                None => Ok(()),
+            };
+            if result.is_err() || child.is_none() {
+                family.requester.clear_away();
+            }
+            result
+        });
+        if !met {
+            break;
+        }
+    }
+    operation.finish("each call boundary on the way to the task")
 }
 
 /// Kills the victim at each boundary that the actor comes to in a start, after so many earlier starts. How many
@@ -156,19 +196,47 @@ impl Family {
             if steps.boundaries == boundary {
                 // The other threads of a requester go with it.
                 trace::kill(self.find(victim).ok_or("no victim")?.0);
-                self.release();
+                self.release(Some(tracee.0));
                 return Ok(true);
             }
             tracee.pass(news, Until::CallBoundary);
         }
-        self.release();
+        self.release(None);
         Ok(false)
     }
 
-    /// Lets everybody go who may stand.
-    fn release(&mut self) {
-        for pid in self.members.keys().chain(&self.early) {
-            Tracee(*pid).resume(Until::Event);
+    /// Has a process started that is not daemonic, and holds it at its boundary of that number. `None` if its task runs
+    /// before it comes there.
+    fn start_and_hold(&mut self, actor: Member, boundary: usize) -> Result<Option<i32>, String> {
+        if let Some(tracee) = self.find(actor)
+            && tracee.interrupt() == Stop::Interrupted
+        {
+            tracee.resume(Until::CallBoundary);
+        }
+        let number = self.requester.next_number();
+        self.requester.tell(&format!("park plain free {number}"));
+        let (mut boundaries, end) = (0, Instant::now() + DEADLINE);
+        while !self.requester.has_news_of_runs() && (boundaries < boundary || !self.requester.has_answered())
+        {
+            match self.next_news(end, Some(actor))? {
+                Some((tracee, member, news)) if member == actor => {
+                    boundaries += usize::from(news == Stop::CallBoundary);
+                    if boundaries < boundary {
+                        tracee.pass(news, Until::CallBoundary);
+                    }
+                }
+                Some((tracee, _, news)) => tracee.ignore(news),
+                None => {}
+            }
+        }
+        let runs = self.requester.has_news_of_runs();
+        Ok(self.find(actor).filter(|_| !runs).map(|child| child.0))
+    }
+
+    /// Lets those go who are known to stand; others may have a signal waiting for them.
+    fn release(&mut self, standing: Option<i32>) {
+        for pid in self.early.drain(..).chain(standing) {
+            Tracee(pid).resume(Until::Event);
         }
     }
 
@@ -227,7 +295,7 @@ impl Family {
         self.pump(|family| family.requester.has_answered())?;
         self.expect_ok()?;
         self.survivor.iter().for_each(|pid| trace::kill(*pid));
-        self.release();
+        self.release(None);
         self.requester.end()
     }
 }

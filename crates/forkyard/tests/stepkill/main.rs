@@ -21,7 +21,7 @@ mod zygote;
 /// One part of the test: true if it found what it should.
 type Part = fn() -> bool;
 
-const PARTS: [(&str, Part); 14] = [
+const PARTS: [(&str, Part); 15] = [
     ("zygote-ahead", zygote::making_the_next_spare),
     ("zygote-two", zygote::making_two),
     ("zygote-direct", zygote::making_a_child),
@@ -33,6 +33,7 @@ const PARTS: [(&str, Part); 14] = [
     ("child-number-again", child::whose_number_is_used_again),
     ("family-first", family::first_start),
     ("family-later", family::later_start),
+    ("family-not-daemonic", family::started_and_not_daemonic),
     ("family-zygote", family::zygote_in_the_making),
     ("guard", guard::programs_of_daemons),
     ("control", control::a_naive_start_loses_children),

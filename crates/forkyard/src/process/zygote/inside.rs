@@ -252,16 +252,13 @@ fn tell(socket: &OwnedFd, made: forkyard_sys::Result<Side>) -> Result<Option<Own
     }
 }
 
-/// A spare's life: it waits for its one request, and ends when the requester does.
+/// A spare's life: it waits for its one request, and ends when the requester does; one that has its request lives on.
 fn wait_for_task(world: &'static World, slot: &'static Slot, index: u32) -> ! {
-    if !child::die_with(world.requester) {
-        clone::exit_now(0);
-    }
     // The name is decoration.
     let _ = prctl::set_name("forkyard-spare");
     // A clone of a page is better made while it waits than when it has something to do.
     touch();
-    let request = slot.wait_for_call().unwrap_or_default();
+    let request = slot.wait_for_call(world.requester).unwrap_or_default();
     match postcard::from_bytes::<Request<'_>>(&request) {
         Ok(request) if request.slot == index => {
             if !request.attributes.guarded {
