@@ -13,6 +13,8 @@ use forkyard::process::{self, Builder, Fd, Process, Start};
 
 const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 const SIGKILL: i32 = 9;
+const SIGSTOP: i32 = 19;
+const SIGCONT: i32 = 18;
 
 #[forkyard::task]
 fn park_for_ever() {
@@ -354,4 +356,29 @@ fn zygote_dies() {
 #[test]
 fn a_killed_zygote_is_replaced_and_nobody_notices() {
     isolated(zygote_dies);
+}
+
+#[forkyard::task]
+fn zygote_stops() {
+    for _ in 0..3 {
+        process::spawn(nothing, ()).unwrap().join().unwrap();
+    }
+    let pid = zygote().unwrap();
+    kill(pid, SIGSTOP);
+    // The spare that is there already may serve one start; what needs the zygote waits until it counts as stuck.
+    for _ in 0..3 {
+        process::spawn(nothing, ()).unwrap().join().unwrap();
+    }
+    if forkyard_sys::fallback::forced(forkyard_sys::fallback::Feature::CloneParent) {
+        // Nothing was asked of it, and it has to end with this process.
+        kill(pid, SIGCONT);
+    } else {
+        assert_eq!(common::state_of(pid), None, "the stuck one is gone");
+        assert_ne!(zygote(), Some(pid));
+    }
+}
+
+#[test]
+fn a_stopped_zygote_is_replaced_after_a_while() {
+    isolated(zygote_stops);
 }
