@@ -35,6 +35,8 @@ fn killing_a_spare_goes_unnoticed() {
             }
             assert_eq!(ask(&mut stream, "b").unwrap(), "B");
             assert!(exchange(server.address(), "c\n").starts_with("C\n"));
+            // Whoever served that is a spare only when it has said so.
+            server.wait_for("its end", |stats| stats["active"] == 1);
         }
         drop(stream);
         let stats = server.stop();
