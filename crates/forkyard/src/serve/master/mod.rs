@@ -282,6 +282,10 @@ impl Master {
             }
             self.hand_off_pending();
         }
+        // Before anything else takes the last descriptor; if it has, accepting waits.
+        if let Some(current) = self.current() {
+            let _ = current.keep_room();
+        }
         self.keep_listening()?;
         self.connections.publish();
         Ok(())
