@@ -1,7 +1,7 @@
 //! Fallbacks for older kernels, and the switch that forces them in tests.
 //!
 //! `FORKYARD_TEST_FALLBACK` holds a comma list of features that this process and its children pretend not to
-//! have: `clone3`, `clone-parent`, `close-range`, `pidfd-info`, or `all`. It is read once and ignored in a
+//! have: `clone3`, `clone-parent`, `close-range`, `pidfd-info`, `futex-waitv`, or `all`. It is read once and ignored in a
 //! set-uid program. It never enables anything: it can only make Forkyard take the slower way.
 //!
 //! # Safety
@@ -21,16 +21,19 @@ pub enum Feature {
     CloseRange,
     /// `PIDFD_GET_INFO` with exit status, Linux 6.15: a foreign wait leaves an unknown status.
     PidfdInfo,
+    /// futex_waitv(2), Linux 5.16: sleeping on one word at a time, in slices.
+    FutexWaitv,
 }
 
 /// The environment variable that forces fallbacks.
 pub const VARIABLE: &str = "FORKYARD_TEST_FALLBACK";
 
-const NAMES: [(Feature, &str); 4] = [
+const NAMES: [(Feature, &str); 5] = [
     (Feature::Clone3, "clone3"),
     (Feature::CloneParent, "clone-parent"),
     (Feature::CloseRange, "close-range"),
     (Feature::PidfdInfo, "pidfd-info"),
+    (Feature::FutexWaitv, "futex-waitv"),
 ];
 
 /// True if a test asked to do without this feature.

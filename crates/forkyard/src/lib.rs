@@ -45,7 +45,12 @@
 extern crate self as forkyard;
 
 mod error;
+#[allow(dead_code, unused_imports)]
+mod primitive;
+#[allow(dead_code, unused_imports)]
 mod shm;
+#[allow(dead_code)]
+pub mod sync;
 mod sync_std;
 mod time;
 

@@ -1,0 +1,4 @@
+//! Locks and the other means to wait for one another, between processes and between threads. README.md beside this file
+//! tells how they survive the death of whoever uses them.
+
+mod sleep;
