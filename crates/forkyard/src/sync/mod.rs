@@ -1,4 +1,5 @@
 //! Locks and the other means to wait for one another, between processes and between threads. README.md beside this file
 //! tells how they survive the death of whoever uses them.
 
+mod raw;
 mod sleep;

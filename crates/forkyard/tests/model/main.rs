@@ -1,0 +1,12 @@
+//! The state machines of `sync` under a model checker: the very sources, over atomics and futexes of loom's.
+//!
+//! A model runs in every order of its steps that differs, up to a number of preemptions, and fails where somebody sleeps for
+//! ever. A participant may be killed before any of its steps: `killed_anywhere` tries them one by one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod family;
+mod lock;
+mod primitive;
+mod shm;
+mod sync;
