@@ -209,6 +209,13 @@ pub fn exit_now(code: i32) -> ! {
     }
 }
 
+/// Writes out what the program has put into the C library's streams (stdio), and not flushed. Waits for a stream that
+/// another thread uses.
+pub fn flush_c_streams() {
+    // SAFETY: fflush(3) of a null pointer means every stream.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
 /// Asks glibc to call `hook` when the process ends by exit(3) or by the end of main, after the hooks that are
 /// registered later.
 ///

@@ -180,6 +180,47 @@ fn what_a_child_printed_is_flushed_at_its_end() {
     isolated(flushed);
 }
 
+/// Leaves something in a stream of the C library's, with or without another thread, and a handler of exit(3).
+#[forkyard::task]
+fn use_c(out: Fd, threads: bool) {
+    extern "C" fn handler() {
+        // SAFETY: the descriptor of the pipe, which nothing has closed.
+        unsafe { libc::write(OUT, c"!".as_ptr().cast(), 1) };
+    }
+    const OUT: i32 = 77;
+    let out = OwnedFd::from(out);
+    // SAFETY: a number that nobody uses, a mode and a text that are strings, and the stream that was just opened.
+    unsafe {
+        assert_eq!(libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&out), OUT), OUT);
+        libc::atexit(handler);
+        libc::fputs(c"in a stream".as_ptr(), libc::fdopen(OUT, c"w".as_ptr()));
+    }
+    if threads {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park()
+            }
+        });
+    }
+}
+
+#[forkyard::task]
+fn c_streams_flushed() {
+    for (start, threads) in METHODS.into_iter().flat_map(|start| [(start, false), (start, true)]) {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let child = builder(start).spawn(use_c, (writer.into(), threads)).unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        child.join().unwrap();
+        assert_eq!(text.trim_start_matches('!'), "in a stream", "{start:?}, other threads: {threads}");
+    }
+}
+
+#[test]
+fn what_a_task_left_in_streams_of_the_c_library_is_flushed() {
+    isolated(c_streams_flushed);
+}
+
 /// Prints half a line before it forks.
 #[forkyard::task]
 fn print_and_fork(out: Fd) {

@@ -14,7 +14,7 @@ use super::builder::Attributes;
 use super::context::{self, Parent};
 use super::global::Global;
 use super::zygote::message;
-use super::{fd, panic, task};
+use super::{exit, fd, panic, task};
 use crate::error::{Error, Panic, Result};
 
 /// Exit code of a child that could not reach its task; no task has run then.
@@ -78,7 +78,7 @@ pub(crate) fn conclude(task: impl FnOnce() -> Result<Vec<u8>>) -> ! {
         Ok(Err(error)) => send(post, Parcel::Failed(error.to_string()), State::Panicked, EXIT_PANICKED),
         Err(panic) => send(post, Parcel::Panic(panic), State::Panicked, EXIT_PANICKED),
     };
-    std::process::exit(code)
+    exit::end_of_task(code)
 }
 
 /// Sends a parcel, announces it, and returns the exit code to end with.

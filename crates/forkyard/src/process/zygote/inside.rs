@@ -110,8 +110,7 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
 fn touch() {
     fd::incoming(Vec::new(), || fd::outgoing(|| ()));
     let _ = panic::catch(|| ());
-    // Nothing is written by this; the handle is made, as the end of every process makes it.
-    drop(std::io::stdout().lock());
+    exit::rehearse();
     drop(std::thread::current());
     // Freed chunks wait in the allocator's cache of this thread, where a child finds them without touching more.
     for size in [24, 40, 56, 72, 88, 104, 120, 136, 200, 264] {
