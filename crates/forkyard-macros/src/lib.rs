@@ -1,5 +1,6 @@
-//! The attributes of Forkyard: [`macro@task`] and [`macro@handler`]. Use them through the `forkyard` crate.
+//! The attributes and derives of Forkyard: [`macro@task`], [`macro@handler`] and [`macro@ShmSafe`]. Use them through the `forkyard` crate.
 
+mod shm_safe;
 mod task;
 
 use proc_macro::TokenStream;
@@ -22,4 +23,13 @@ pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
     task::expand(attribute.into(), item.into(), task::Wrap::Report).into()
+}
+
+/// Makes a structure one that may lie in shared memory: see the trait `forkyard::ShmSafe`.
+///
+/// Not accepted, with an error that says why: enums and unions, structures without `#[repr(C)]` or
+/// `#[repr(transparent)]`, fields that are not `ShmSafe`.
+#[proc_macro_derive(ShmSafe)]
+pub fn shm_safe(item: TokenStream) -> TokenStream {
+    shm_safe::expand(item.into()).into()
 }

@@ -226,6 +226,21 @@ pub fn at_exit(hook: extern "C" fn()) -> Result<()> {
     if unsafe { libc::atexit(hook) } == 0 { Ok(()) } else { Err(Errno::NOMEM) }
 }
 
+/// Asks glibc to call these around every fork(3), also of foreign code: in the parent before it and after it, and in the child.
+///
+/// # Errors
+/// `ENOMEM`: no room for more hooks.
+pub fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<()> {
+    let before: unsafe extern "C" fn() = before;
+    let parent: unsafe extern "C" fn() = parent;
+    let child: unsafe extern "C" fn() = child;
+    // SAFETY: plain functions that are valid as long as the program.
+    match unsafe { libc::pthread_atfork(Some(before), Some(parent), Some(child)) } {
+        0 => Ok(()),
+        _ => Err(Errno::NOMEM),
+    }
+}
+
 /// Asks glibc to call `hook` in the child of every fork(3), also of foreign code.
 ///
 /// # Errors

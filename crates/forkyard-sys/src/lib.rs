@@ -31,6 +31,7 @@ pub mod pidfd;
 pub mod poll;
 pub mod prctl;
 pub mod random;
+pub mod robust;
 pub mod signal;
 pub mod socket;
 pub mod thread;

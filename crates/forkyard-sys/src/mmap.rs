@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::Result;
+use crate::{Errno, Result};
 
 /// A shared mapping of a file, unmapped on drop.
 #[derive(Debug)]
@@ -39,6 +39,64 @@ impl Mapping {
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, fd, 0)? };
         let address = NonNull::new(address.cast()).ok_or(rustix::io::Errno::NOMEM)?;
         Ok(Mapping { address, len })
+    }
+
+    /// Takes real memory for a range of a writable mapping, so that shortage is an error here and never a SIGBUS later. Does
+    /// without the file's descriptor, which somebody may have closed.
+    ///
+    /// # Errors
+    /// `ENOMEM`, `EFAULT`, `ENOSPC`: no memory. `EINVAL`: outside the mapping, or not by pages.
+    pub fn commit(&self, offset: usize, len: usize) -> Result<()> {
+        /// linux/mman.h, Linux 5.14.
+        const MADV_POPULATE_WRITE: i32 = 23;
+        match self.advise(offset, len, MADV_POPULATE_WRITE) {
+            // Before Linux 5.14 the kernel does not know the advice; nor does one of a sandbox that plays kernel.
+            Err(Errno::INVAL) => self.touch(offset, len),
+            result => result,
+        }
+    }
+
+    /// Where the kernel cannot be asked: a shortage of memory is a SIGBUS or the OOM killer's business there.
+    fn touch(&self, offset: usize, len: usize) -> Result<()> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Errno::INVAL);
+        }
+        for at in (offset..offset + len).step_by(4096) {
+            // SAFETY: inside the mapping; adding zero changes nothing, whoever else writes there.
+            let cell = unsafe { &*self.address.as_ptr().add(at).cast::<std::sync::atomic::AtomicU8>() };
+            cell.fetch_add(0, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of a range back to the kernel; it reads as zeros from now on (`MADV_REMOVE`).
+    ///
+    /// # Errors
+    /// `EINVAL`: outside the mapping, or not by pages.
+    pub fn punch(&self, offset: usize, len: usize) -> Result<()> {
+        self.advise(offset, len, libc::MADV_REMOVE)
+    }
+
+    /// Keeps the whole range out of core dumps.
+    pub fn leave_out_of_dumps(&self) {
+        // A dump would be large, no more.
+        let _ = self.advise(0, self.len, libc::MADV_DONTDUMP);
+    }
+
+    fn advise(&self, offset: usize, len: usize, advice: i32) -> Result<()> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Errno::INVAL);
+        }
+        loop {
+            // SAFETY: inside the mapping, whose users expect every value there.
+            match unsafe { libc::madvise(self.address.as_ptr().add(offset).cast(), len, advice) } {
+                0 => return Ok(()),
+                _ => match crate::wait::last_errno() {
+                    Errno::INTR | Errno::AGAIN => {}
+                    errno => return Err(errno),
+                },
+            }
+        }
     }
 
     /// Where it begins; page-aligned.

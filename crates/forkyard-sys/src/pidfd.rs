@@ -65,3 +65,16 @@ pub fn own_rights() -> [u32; 4] {
         rustix::process::getegid().as_raw(),
     ]
 }
+
+/// The pid namespace of this process: a number that differs between namespaces of one machine. `None` without /proc.
+#[must_use]
+pub fn namespace() -> Option<u64> {
+    rustix::fs::stat("/proc/self/ns/pid").ok().map(|stat| stat.st_ino)
+}
+
+/// True if there is no process of this number in this process's pid namespace. It may be another one than before.
+#[must_use]
+pub fn is_gone(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return true };
+    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+}

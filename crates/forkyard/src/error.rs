@@ -50,6 +50,10 @@ pub(crate) enum Kind {
     Protocol(String),
     /// What the caller gave is not acceptable.
     Invalid(String),
+    /// There is no room for more in the family's shared memory.
+    Full(String),
+    /// A shared object is gone: its last holder has dropped it or died.
+    Gone(String),
 }
 
 /// A panic that happened in another process or thread.
@@ -193,6 +197,18 @@ impl Error {
         matches!(self.0.kind, Kind::Invalid(_))
     }
 
+    /// True if there is no room for more in the family's shared memory, or in its process table.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.0.kind, Kind::Full(_))
+    }
+
+    /// True if a shared object is gone: its last holder has dropped it or died.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self.0.kind, Kind::Gone(_))
+    }
+
     /// The kernel's error number, if the kernel said no.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -257,7 +273,9 @@ impl fmt::Display for Kind {
             ),
             Kind::ChildEnded { status, ended } => write!(f, "the child {ended}: {status}"),
             Kind::Panicked { panic, .. } => write!(f, "the child {panic}"),
-            Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) => f.write_str(why),
+            Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) | Kind::Full(why) | Kind::Gone(why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -281,6 +299,8 @@ impl From<Error> for std::io::Error {
             Kind::Os { errno, .. } => std::io::Error::from(*errno).kind(),
             Kind::TimedOut => ErrorKind::TimedOut,
             Kind::Invalid(_) => ErrorKind::InvalidInput,
+            Kind::Full(_) => ErrorKind::OutOfMemory,
+            Kind::Gone(_) => ErrorKind::NotFound,
             Kind::Codec(_) | Kind::Protocol(_) => ErrorKind::InvalidData,
             _ => ErrorKind::Other,
         };

@@ -45,6 +45,7 @@
 extern crate self as forkyard;
 
 mod error;
+mod global;
 #[allow(dead_code, unused_imports)]
 mod primitive;
 #[allow(dead_code, unused_imports)]
@@ -60,14 +61,18 @@ pub mod serve;
 pub use process::{signal, thread};
 
 pub use error::{Error, Panic, Result};
-pub use forkyard_macros::{handler, task};
+pub use forkyard_macros::{ShmSafe, handler, task};
 pub use process::Task;
+pub use shm::ShmSafe;
 
 /// What the macros' output uses.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::process::private::*;
     pub use crate::serve::private::*;
+
+    /// Compiles for what may lie in shared memory.
+    pub const fn assert_shm_safe<T: crate::ShmSafe>() {}
 }
 
 /// The programs in the README.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up. Modules of the first group belong to no layer: they are below all of them.
 const LAYERS: [&[&str]; 10] = [
-    &["error", "time", "primitive", "sync_std"],
+    &["error", "global", "time", "primitive", "sync_std"],
     &["shm"],
     &["sync"],
     &["channel"],
@@ -35,8 +35,8 @@ fn no_module_of_the_core_uses_a_layer_above_its_own() {
     for file in files {
         let relative = file.strip_prefix(&source).unwrap();
         let module = module_path(relative);
-        // lib.rs is the tour: it names everything and nothing names it.
-        if !module.is_empty() {
+        // lib.rs is the tour: it names everything and nothing names it. Tests of a layer may use those above it.
+        if !module.is_empty() && !module.ends_with(&["tests".to_owned()]) {
             wrong.extend(check(&module, &read(&file), &exports));
         }
     }

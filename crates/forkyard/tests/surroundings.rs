@@ -311,10 +311,12 @@ fn child_descriptors() {
             let open = builder(start).daemon(daemon).spawn(open_here, ()).unwrap().join().unwrap();
             let (standard, more): (Vec<_>, Vec<_>) = open.into_iter().partition(|(fd, ..)| *fd <= 2);
             assert_eq!(standard.len(), 3);
-            // The children's end of the parcel socket, and the parent's pidfd.
+            // The children's end of the parcel socket, the parent's pidfd, and the family's arena.
             let kinds: Vec<_> = more.iter().map(|(_, link, _)| link.split(':').next().unwrap()).collect();
-            assert!(kinds.len() == 2 && kinds.contains(&"socket"), "{start:?}: {more:?}");
-            assert!(more.iter().any(|(_, link, _)| link.contains("pidfd")), "{start:?}: {more:?}");
+            assert!(kinds.len() == 3 && kinds.contains(&"socket"), "{start:?}: {more:?}");
+            for what in ["pidfd", "forkyard-arena"] {
+                assert!(more.iter().any(|(_, link, _)| link.contains(what)), "{start:?}: {more:?}");
+            }
             assert!(more.iter().all(|(_, _, cloexec)| *cloexec), "{start:?}: {more:?}");
         }
     }
@@ -330,7 +332,7 @@ fn busy_child() {
 }
 
 #[test]
-fn a_child_has_its_standard_streams_and_two_descriptors_of_the_librarys() {
+fn a_child_has_its_standard_streams_and_three_descriptors_of_the_librarys() {
     isolated(child_descriptors);
 }
 

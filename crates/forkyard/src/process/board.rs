@@ -13,7 +13,7 @@ use forkyard_sys::{Errno, Pid, futex};
 
 use super::limit;
 use crate::error::{Error, Result};
-use crate::shm::{ShmSafe, Table};
+use crate::shm::{ShmAtomic, Table};
 
 /// Most children that one process has at a time; the kernel's own limits are lower by default.
 const CAPACITY: usize = 64 * 1024;
@@ -65,7 +65,7 @@ pub(crate) struct Slot {
 
 // SAFETY: atomics only, `repr(C)` without gaps (16 + 488 + 8 = 512), all-zero is `Free`.
 #[allow(unsafe_code)]
-unsafe impl ShmSafe for Slot {}
+unsafe impl ShmAtomic for Slot {}
 const _: () = assert!(size_of::<Slot>() == 512);
 
 impl Slot {

@@ -112,12 +112,14 @@ impl Builder {
         let runtime = runtime::get()?;
         let start = self.start;
         let attributes = self.attributes(runtime)?;
-        let call = task.call(&args)?;
+        let mut call = task.call(&args)?;
+        let kept = std::mem::take(&mut call.kept);
         let child = match start {
             Start::Zygote => runtime.start_by_zygote(&call, attributes)?,
             Start::Spawn => runtime.start_by_exec(&call, attributes)?,
             Start::Fork => forking::start_call(runtime, call, attributes)?,
         };
+        child.keep(kept);
         Ok(Process::new(child))
     }
 

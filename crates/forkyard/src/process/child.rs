@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::board::{INLINE, Slot, State};
 use super::builder::Attributes;
 use super::context::{self, Parent};
-use super::global::Global;
 use super::zygote::message;
 use super::{exit, fd, panic, task};
 use crate::error::{Error, Panic, Result};
+use crate::global::Global;
 
 /// Exit code of a child that could not reach its task; no task has run then.
 pub(crate) const EXIT_BEFORE_TASK: i32 = 71;

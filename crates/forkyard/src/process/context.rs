@@ -6,8 +6,9 @@ use std::sync::Mutex;
 use forkyard_sys::{Pid, pidfd, prctl};
 
 use super::builder::Attributes;
-use super::global::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
+use crate::shm;
 use crate::sync_std::lock;
 
 /// What a child was told at its start.
@@ -22,6 +23,7 @@ static CONTEXT: Global<Context> = Global::new();
 /// Says who this process is, in a child, before its task.
 pub(crate) fn enter(attributes: Attributes, parent: Parent) {
     let name = Mutex::new(attributes.name.clone());
+    shm::rename(&attributes.name);
     CONTEXT.set(Context { attributes, name, parent });
 }
 
@@ -63,6 +65,7 @@ impl Current {
         if let Some(context) = get() {
             name.clone_into(&mut lock(&context.name));
         }
+        shm::rename(name);
         // The file names the process even when another thread writes it; without /proc only one's own thread can be named.
         std::fs::write("/proc/self/comm", format!("{}\0", prctl::shown_name(name)))
             .or_else(|_| prctl::set_name(name).map_err(std::io::Error::from))

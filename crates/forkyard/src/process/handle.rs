@@ -18,6 +18,7 @@ use super::fate::Outcome;
 use super::runtime::{self, Runtime};
 use super::signal::Signal;
 use crate::error::{Error, Kind, Result};
+use crate::shm::Keep;
 use crate::sync_std::lock;
 use crate::time::Deadline;
 
@@ -38,6 +39,8 @@ pub struct Child {
     /// Our end of a forked child's lifeline: it is killed when this is closed everywhere.
     lifeline: Mutex<Option<OwnedFd>>,
     fate: Mutex<Fate>,
+    /// Keeps the shared objects among its arguments alive while it may not have taken them over yet.
+    kept: Mutex<Vec<Keep>>,
     /// Whether the keeper may be told of its end.
     pub(crate) watched: AtomicBool,
 }
@@ -59,7 +62,20 @@ impl Child {
         lifeline: Option<OwnedFd>,
     ) -> Child {
         let (lifeline, fate) = (Mutex::new(lifeline), Mutex::default());
-        Child { id, attributes, runtime, pid, pidfd, slot, lifeline, fate, watched: AtomicBool::new(false) }
+        let (kept, watched) = (Mutex::default(), AtomicBool::new(false));
+        Child { id, attributes, runtime, pid, pidfd, slot, lifeline, fate, kept, watched }
+    }
+
+    /// Keeps these objects alive until this child has ended.
+    pub(crate) fn keep(&self, kept: Vec<Keep>) {
+        if !kept.is_empty() && lock(&self.fate).status.is_none() {
+            *lock(&self.kept) = kept;
+        }
+    }
+
+    /// Lets go of what was kept for it.
+    pub(crate) fn let_go(&self) {
+        drop(std::mem::take(&mut *lock(&self.kept)));
     }
 
     /// Its process id. Once it has been reaped the number may belong to another process: signal through this handle.

@@ -13,7 +13,6 @@ mod exit;
 mod fate;
 pub(crate) mod fd;
 mod fork;
-mod global;
 mod handle;
 mod keeper;
 mod limit;

@@ -15,7 +15,6 @@ use forkyard_sys::{Errno, Pid, clone, pidfd, socket};
 use super::board::{Board, Slot};
 use super::builder::Attributes;
 use super::child::Parcel;
-use super::global::Global;
 use super::handle::Child;
 use super::keeper::Keeper;
 use super::task::Call;
@@ -24,6 +23,8 @@ use super::zygote::message::{self, Fault};
 use super::zygote::{Outfit, Zygote};
 use super::{context, exit, limit};
 use crate::error::{Error, Result};
+use crate::global::Global;
+use crate::sync;
 use crate::sync_std::lock;
 
 /// The library's state in a process that has, or had, children.
@@ -242,6 +243,9 @@ impl Runtime {
             untold.pop_first();
         }
         lock(&self.children).remove(&child.id);
+        // Whoever waits for what it held is woken by the kernel; what it waited for itself, and what it kept, is seen to here.
+        child.let_go();
+        sync::reap();
     }
 
     /// Uses the template.

@@ -15,7 +15,7 @@ use forkyard_sys::{Errno, Pid, clone, pidfd, wait};
 use super::builder::Attributes;
 use super::child::{self, Post};
 use super::context::Parent;
-use super::global::Global;
+use crate::global::Global;
 
 /// What every child of a swarm does.
 #[derive(Clone, Copy, Debug)]

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::{fd, limit};
 use crate::error::{Error, Kind, Result};
+use crate::shm::{self, Keep};
 
 /// A function that can run in another process, made by `#[forkyard::task]`.
 ///
@@ -133,6 +134,8 @@ pub(crate) struct Call {
     pub(crate) task: &'static str,
     pub(crate) args: Vec<u8>,
     pub(crate) fds: Vec<std::os::fd::OwnedFd>,
+    /// Keeps the shared objects among the arguments alive until the child has its own handles.
+    pub(crate) kept: Vec<Keep>,
 }
 
 impl<F> Task<F> {
@@ -143,7 +146,7 @@ impl<F> Task<F> {
         Args: Serialize,
     {
         let what = || format!("encode the arguments of task {}", self.entry.name);
-        let (args, outgoing) = fd::outgoing(|| postcard::to_stdvec(args));
+        let ((args, outgoing), kept) = shm::outgoing(|| fd::outgoing(|| postcard::to_stdvec(args)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os_hint(what(), errno, limit::hint(errno)));
         }
@@ -153,7 +156,7 @@ impl<F> Task<F> {
             let why = format!("{} file descriptors, and one call carries at most {}", fds.len(), fd::MAX_FDS);
             return Err(Error::new(what(), Kind::Invalid(why)));
         }
-        Ok(Call { task: self.entry.name, args, fds })
+        Ok(Call { task: self.entry.name, args, fds, kept })
     }
 }
 

@@ -1,9 +1,37 @@
-//! Memory that processes share.
+//! Memory that processes share. README.md beside this file tells how it survives the death of whoever uses it.
 
+mod arena;
+mod block;
+mod chunk;
+mod join;
+mod kind;
 mod life;
+mod local;
+mod participant;
 mod safe;
+mod shared;
 mod table;
+#[cfg(test)]
+mod tests;
+mod wait;
 
+pub(crate) use arena::{attach, existing, get, refuse};
+pub(crate) use join::set_reaper;
+pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};
-pub(crate) use safe::ShmSafe;
+pub(crate) use participant::{
+    Family, Me, Who, any_dead, bury, claim_dead, everybody, joined, me, rename, suspect, who,
+};
+pub(crate) use safe::ShmAtomic;
+pub use safe::ShmSafe;
+pub(crate) use shared::{Keep, ObjectRef, Payload, Shared, for_each_object, object_at, outgoing};
 pub(crate) use table::Table;
+pub(crate) use wait::{WaitInfo, Waiting, waiting, waits_of};
+
+/// Frees what a dead participant held, was making or was freeing. Only one reaper of it runs at a time.
+pub(crate) fn reap_memory(dead: Id, me: Id) {
+    if let Some(arena) = existing() {
+        arena.reap_blocks(dead, me);
+        arena.reap_chunks(dead);
+    }
+}

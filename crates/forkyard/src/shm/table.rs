@@ -2,7 +2,7 @@
 //!
 //! The table is sparse: address space for all slots, memory only for those that were committed. It has no header:
 //! it goes only to processes of the same image, which the hand-shake that carries the fd has checked. Slots are
-//! [`ShmSafe`]: whatever another process writes into them, reading them is defined, and the reader validates.
+//! [`ShmAtomic`]: whatever another process writes into them, reading them is defined, and the reader validates.
 //!
 //! Killed here: nothing of the table is changed by its own code except by single atomic stores; the memory goes
 //! with the last process that maps it.
@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use forkyard_sys::mmap::Mapping;
 use forkyard_sys::{Result, memfd};
 
-use super::ShmSafe;
+use super::ShmAtomic;
 
 /// Pages are committed in runs of this many bytes.
 const COMMIT: u64 = 64 * 1024;
@@ -32,7 +32,7 @@ pub(crate) struct Table<T> {
     slots: PhantomData<T>,
 }
 
-impl<T: ShmSafe> Table<T> {
+impl<T: ShmAtomic> Table<T> {
     /// Makes a table of `capacity` slots, all zero.
     pub(crate) fn create(name: &str, capacity: usize) -> Result<Table<T>> {
         const { assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0) };

@@ -2,4 +2,7 @@
 //! tells how they survive the death of whoever uses them.
 
 mod raw;
+mod reap;
 mod sleep;
+
+pub(crate) use reap::reap;

@@ -18,6 +18,8 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use forkyard_sys::{clone, prctl, socket};
 
+use crate::{shm, sync};
+
 /// Marks a zygote: `template`, or `once` for one that becomes the first child it is asked for.
 pub(crate) const VARIABLE: &str = "FORKYARD_ZYGOTE";
 /// Tokens of the zygotes above a guarded process, innermost last, separated by colons. A zygote starts with dashes in
@@ -40,6 +42,9 @@ unsafe extern "C" {
 }
 
 extern "C" fn constructor() {
+    // This is the process's first thread, and nothing else of the program has run.
+    forkyard_sys::robust::link_early();
+    shm::set_reaper(sync::reap);
     // SAFETY: getenv reads the environment, which nobody changes before main.
     let value = unsafe { getenv(c"FORKYARD_ZYGOTE".as_ptr()) };
     if value.is_null() || forkyard_sys::fallback::set_uid() {

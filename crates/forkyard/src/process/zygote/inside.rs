@@ -13,13 +13,13 @@ use forkyard_sys::{Errno, Pid, inherit, pidfd, poll, prctl};
 use super::entry::{self, Marker};
 use super::message::{self, Ask, Fault, Hello, Reply, Request};
 use super::sweep::sweep;
+use crate::global::Global;
 use crate::process::board::Slot;
 use crate::process::child::{self, Post};
 use crate::process::context::Parent;
-use crate::process::global::Global;
 use crate::process::swarm::{self, Swarm};
 use crate::process::{exit, fd, panic, task};
-use crate::shm::Table;
+use crate::shm::{self, Table};
 
 /// What the zygote and all its children share.
 struct World {
@@ -84,6 +84,7 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
         return Err("greeting without a token".to_owned());
     }
     let token = hello.token.to_owned();
+    let arena = hello.arena.clone();
     let (name, preload) =
         (hello.name.to_owned(), hello.preload.map(|(name, args)| (name.to_owned(), args.to_owned())));
     let mut fds = packet.fds.into_iter();
@@ -92,6 +93,13 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
     };
     let mut table = Table::attach(board, true).map_err(|errno| format!("map the outcome board: {errno}"))?;
     table.close_fd();
+    let attached = arena.and_then(|()| {
+        let fd = fds.next().ok_or("its descriptor did not arrive")?;
+        shm::attach(fd).map_err(|error| error.to_string())
+    });
+    if let Err(why) = attached {
+        shm::refuse(why);
+    }
 
     // As Rust's own main does, which does not run here: a broken pipe is an error and not a death.
     forkyard_sys::mask::ignore_sigpipe();

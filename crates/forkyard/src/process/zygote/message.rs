@@ -32,6 +32,8 @@ pub(crate) struct Hello<'a> {
     pub(crate) name: &'a str,
     /// What the requester's guarded descendants carry in their environment: [`TOKEN`](super::entry::TOKEN) bytes.
     pub(crate) token: &'a str,
+    /// Whether the family's arena comes with it, as the fourth descriptor; if not, why its parent has none.
+    pub(crate) arena: Result<(), String>,
     /// A task to run in the zygote itself before it serves.
     pub(crate) preload: Option<(&'a str, &'a [u8])>,
 }

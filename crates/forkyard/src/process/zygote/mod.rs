@@ -27,6 +27,7 @@ use super::context;
 use super::limit::hint as limit_hint;
 use super::task::{self, Call};
 use crate::error::{Error, Kind, Result};
+use crate::shm;
 
 /// How long a zygote may take to answer before it counts as stuck (stopped, or starved): generous, because it stands
 /// for "never", and its death is seen at once by other means.
@@ -110,14 +111,17 @@ impl Zygote {
     }
 
     fn greet(&self, outfit: &Outfit<'_>, token: &str, preload: Option<&Call>) -> Result<()> {
+        let arena = shm::get();
         let hello = Hello {
             image: task::image_hash(),
             requester: pidfd::own_pid().as_raw_nonzero().get().unsigned_abs(),
             name: &outfit.name,
             token,
+            arena: arena.as_ref().map(|_| ()).map_err(ToString::to_string),
             preload: preload.map(|call| (call.task, &*call.args)),
         };
         let mut fds = vec![outfit.board, outfit.parcels, outfit.requester];
+        fds.extend(arena.iter().map(|arena| arena.fd()));
         fds.extend(preload.iter().flat_map(|call| call.fds.iter().map(AsFd::as_fd)));
         let reply = message::encode(&hello)
             .and_then(|packet| message::send(&self.socket, &packet, &fds, true))

