@@ -23,7 +23,7 @@ static CONTEXT: Global<Context> = Global::new();
 /// Says who this process is, in a child, before its task.
 pub(crate) fn enter(attributes: Attributes, parent: Parent) {
     let name = Mutex::new(attributes.name.clone());
-    shm::rename(&attributes.name);
+    shm::introduce(&attributes.name, attributes.daemon);
     CONTEXT.set(Context { attributes, name, parent });
 }
 
@@ -65,7 +65,7 @@ impl Current {
         if let Some(context) = get() {
             name.clone_into(&mut lock(&context.name));
         }
-        shm::rename(name);
+        shm::introduce(name, self.is_daemon());
         // The file names the process even when another thread writes it; without /proc only one's own thread can be named.
         std::fs::write("/proc/self/comm", format!("{}\0", prctl::shown_name(name)))
             .or_else(|_| prctl::set_name(name).map_err(std::io::Error::from))

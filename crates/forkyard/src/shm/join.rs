@@ -57,13 +57,14 @@ pub(super) fn join() -> Result<Id> {
     }
     register_hooks()?;
     let pid = std::process::id();
+    let (name, daemon) = local::introduction();
     for _ in 0..ATTEMPTS {
         let kept = take_kept(arena, pid);
         let (slot, incarnation) = match kept {
             Some(taken) => taken,
             None => take_any(arena, pid)?,
         };
-        let Some(id) = settle(arena, slot, incarnation, &local::name()).map_err(refused)? else { continue };
+        let Some(id) = settle(arena, slot, incarnation, (&name, daemon)).map_err(refused)? else { continue };
         if kept.is_none() {
             hold_inherited(id)?;
         }

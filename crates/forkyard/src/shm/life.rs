@@ -66,6 +66,14 @@ pub(crate) trait Lives {
     /// What is known of this participant.
     fn life(&self, id: Id) -> Life<'_>;
 
+    /// Nothing has been heard of this participant for a while: looks whether it has ended without a sign.
+    fn suspect(&self, id: Id) {
+        let _ = id;
+    }
+
+    /// Nothing has happened for a while: cleans up after the dead whom nobody else has noticed.
+    fn tidy(&self) {}
+
     /// True if it has ended.
     fn is_dead(&self, id: Id) -> bool {
         matches!(self.life(id), Life::Dead)

@@ -21,7 +21,7 @@ pub(super) struct Held {
 }
 
 static LIST: Mutex<BTreeMap<u64, Held>> = Mutex::new(BTreeMap::new());
-static NAME: Mutex<String> = Mutex::new(String::new());
+static NAME: Mutex<(String, bool)> = Mutex::new((String::new(), false));
 
 /// The list, locked.
 pub(super) type List = MutexGuard<'static, BTreeMap<u64, Held>>;
@@ -80,17 +80,18 @@ pub(super) fn detach(offset: u64, generation: u32) {
     }
 }
 
-/// What this process calls itself when it joins.
-pub(super) fn name() -> String {
-    let name = lock(&NAME).clone();
-    if !name.is_empty() {
-        return name;
-    }
+/// What this process calls itself when it joins, and whether it ends with its parent.
+pub(super) fn introduction() -> (String, bool) {
+    let (name, daemon) = lock(&NAME).clone();
+    if name.is_empty() { (comm(), daemon) } else { (name, daemon) }
+}
+
+fn comm() -> String {
     std::fs::read_to_string("/proc/self/comm")
         .map_or_else(|_| "main".to_owned(), |comm| comm.trim_end().to_owned())
 }
 
-/// Says what this process calls itself.
-pub(super) fn set_name(name: &str) {
-    name.clone_into(&mut lock(&NAME));
+/// Says what this process calls itself, and whether it ends with its parent.
+pub(super) fn introduce(name: &str, daemon: bool) {
+    *lock(&NAME) = (name.to_owned(), daemon);
 }

@@ -20,7 +20,7 @@ pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};
 pub(crate) use participant::{
-    Family, Me, Who, any_dead, bury, claim_dead, everybody, joined, me, rename, suspect, who,
+    Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, joined, me, who,
 };
 pub(crate) use safe::ShmAtomic;
 pub use safe::ShmSafe;

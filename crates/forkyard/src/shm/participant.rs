@@ -16,6 +16,8 @@ use super::{local, wait};
 use crate::error::{Error, Kind, Result};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
+/// The flag of a participant that ends with its parent.
+const DAEMON: u64 = 1;
 /// Bytes of a participant's name.
 const NAME: usize = 64;
 
@@ -29,7 +31,8 @@ pub(crate) struct Page {
     since: AtomicU64,
     /// The pid namespace that `pid` counts in: its inode.
     namespace: AtomicU64,
-    unused: [AtomicU64; 4],
+    flags: AtomicU64,
+    unused: [AtomicU64; 3],
     name: [AtomicU64; NAME / 8],
     pub(super) waits: wait::Cells,
     unused_too: [AtomicU64; (robust::WORD - 128 - size_of::<wait::Cells>()) / 8],
@@ -178,6 +181,16 @@ impl Lives for Family {
             None => Life::Dead,
         }
     }
+
+    fn suspect(&self, id: Id) {
+        suspect(id);
+    }
+
+    fn tidy(&self) {
+        if any_dead() {
+            super::join::reap();
+        }
+    }
 }
 
 /// The page of a participant that lives.
@@ -198,6 +211,8 @@ pub(crate) struct Who {
     pub(crate) name: String,
     pub(crate) pid: u32,
     pub(crate) parent: u32,
+    /// True if it ends with its parent.
+    pub(crate) daemon: bool,
 }
 
 /// Who this participant is, dead or alive, as long as nobody has taken its slot.
@@ -208,6 +223,7 @@ pub(crate) fn who(id: Id) -> Option<Who> {
         name: page.name(),
         pid: page.pid.load(Ordering::Relaxed),
         parent: page.parent.load(Ordering::Relaxed),
+        daemon: page.flags.load(Ordering::Relaxed) & DAEMON != 0,
     };
     Some(who)
 }
@@ -282,7 +298,7 @@ pub(super) fn settle(
     arena: &'static Arena,
     slot: u32,
     incarnation: u32,
-    name: &str,
+    (name, daemon): (&str, bool),
 ) -> forkyard_sys::Result<Option<Id>> {
     let pid = std::process::id();
     let (Some(page), Some(id)) = (arena.page(slot), Id::new(slot, incarnation)) else { return Ok(None) };
@@ -294,6 +310,7 @@ pub(super) fn settle(
     page.since.store(forkyard_sys::time::monotonic_ns(), Ordering::Relaxed);
     page.namespace.store(forkyard_sys::pidfd::namespace().unwrap_or(0), Ordering::Relaxed);
     page.set_name(name);
+    page.flags.store(if daemon { DAEMON } else { 0 }, Ordering::Relaxed);
     page.waits.clear();
     let thread = robust::hold(arena.page_address(slot))?;
     let first = page.life.compare_exchange(0, thread, Ordering::SeqCst, Ordering::SeqCst);
@@ -339,7 +356,7 @@ fn is_gone(page: &Page, pid: u32) -> bool {
 }
 
 /// Marks a participant as dead if its process is gone and the kernel has not told: no list could be walked there.
-pub(crate) fn suspect(id: Id) {
+fn suspect(id: Id) {
     let Some(page) = arena::existing().and_then(|arena| living(arena, id)) else { return };
     let pid = page.pid.load(Ordering::Relaxed);
     if is_gone(page, pid) {
@@ -358,10 +375,11 @@ pub(super) fn refused(errno: Errno) -> Error {
     Error::os(what, errno)
 }
 
-/// Gives this process another name in the table.
-pub(crate) fn rename(name: &str) {
+/// Says what this process is called in the table, and whether it ends with its parent.
+pub(crate) fn introduce(name: &str, daemon: bool) {
     if let Some(page) = joined().and_then(page_of) {
         page.set_name(name);
+        page.flags.store(if daemon { DAEMON } else { 0 }, Ordering::Relaxed);
     }
-    local::set_name(name);
+    local::introduce(name, daemon);
 }

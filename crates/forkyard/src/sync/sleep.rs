@@ -62,7 +62,11 @@ pub(crate) fn sleep(
         Woken::Look => Slept::Look,
         Woken::Interrupted => Slept::Interrupted,
         Woken::TimedOut if until.is_some_and(primitive::has_passed) => Slept::TimedOut,
-        Woken::TimedOut => Slept::Slice,
+        Woken::TimedOut => {
+            watched.iter().for_each(|&id| lives.suspect(id));
+            lives.tidy();
+            Slept::Slice
+        }
     }
 }
 
