@@ -29,6 +29,7 @@ pub(crate) enum Task {
     Serve(Box<Serving>),
     Connect(flags::Connect),
     Signals { which: Vec<Signal>, json: bool },
+    Top(flags::Top),
     Man(Option<String>),
     Completions(Shell),
 }
@@ -104,6 +105,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
                 })?,
             json: signals.json,
         },
+        Command::Top(top) => Task::Top(top),
         Command::Man(man) => Task::Man(man.of),
         Command::Completions(completions) => Task::Completions(completions.shell),
     };

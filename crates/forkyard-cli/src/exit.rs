@@ -33,6 +33,7 @@ pub(crate) const TABLE: &[(&str, &str, &[&str])] = &[
     ("2", "the command line cannot be understood; nothing was done", &[]),
     ("3", "the work could not begin: address taken, no such user", &["serve"]),
     ("3", "there is no connection: host unknown, connection refused", &["connect"]),
+    ("3", "there is no such process, or it belongs to no family, or to another user", &["top"]),
     ("124", "the time of --connect-timeout passed", &["connect"]),
     ("125", "forkyard itself failed", &[]),
     ("126", "the program after -- cannot be executed", &["serve"]),

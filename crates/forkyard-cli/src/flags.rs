@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Serve(Box<Serve>),
     Connect(Connect),
     Signals(Signals),
+    Top(Top),
     /// Print the manual page of a command as troff
     ///
     /// Read it with `forkyard man serve | man -l -`, or install it as forkyard-serve.1.
@@ -253,11 +254,35 @@ pub(crate) struct Signals {
     pub(crate) json: bool,
 }
 
+/// Show a running family: its processes, what they hold and wait for, its shared memory
+///
+/// Reads the family's shared memory and /proc, and changes nothing: the family may hang or be stopped. No other right is needed
+/// than to be its user.
+#[derive(Debug, Args)]
+#[command(after_long_help = crate::manual::help("top"))]
+pub(crate) struct Top {
+    /// Any process of the family
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: i32,
+
+    /// Print once and end, instead of every --interval until Ctrl-C
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Print JSON: one object each time
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How long to wait between two looks
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = value::nonzero_duration)]
+    pub(crate) interval: Duration,
+}
+
 #[derive(Debug, Args)]
 #[command(after_long_help = crate::manual::help("man"))]
 pub(crate) struct Man {
     /// Command to describe; without one, forkyard itself
-    #[arg(value_name = "COMMAND", value_parser = ["serve", "connect", "signals", "man", "completions"])]
+    #[arg(value_name = "COMMAND", value_parser = ["serve", "connect", "signals", "top", "man", "completions"])]
     pub(crate) of: Option<String>,
 }
 

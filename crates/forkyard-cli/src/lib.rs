@@ -1,4 +1,4 @@
-//! The command line of Forkyard: `serve`, `connect`, `signals`, and what documents them.
+//! The command line of Forkyard: `serve`, `connect`, `signals`, `top`, and what documents them.
 //!
 //! [`main`] reads top to bottom as the command runs: `flags` is the table of commands and options; `args` turns
 //! what was typed into what is meant, or into a message that says what is wrong, where, and what to write
@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
         args::Task::Serve(serving) => commands::serve::run(*serving),
         args::Task::Connect(to) => commands::connect::run(&to),
         args::Task::Signals { which, json } => commands::signals::run(&which, json),
+        args::Task::Top(top) => commands::top::run(&top),
         args::Task::Man(of) => commands::man::run(of.as_deref()),
         args::Task::Completions(shell) => commands::completions::run(shell),
     };

@@ -15,6 +15,7 @@ fn own(command: &str) -> &'static [(&'static str, Items)] {
         "serve" => SERVE,
         "connect" => CONNECT,
         "signals" => SIGNALS,
+        "top" => TOP,
         _ => &[],
     }
 }
@@ -34,6 +35,25 @@ const FORKYARD: &[(&str, Items)] = &[
 const ENVIRONMENT: Items = &[
     ("FORKYARD_NAME", "value of the option --name (FORKYARD_MAX_CONNS for --max-conns) if it is not given"),
     ("NO_COLOR", "if set and not empty, no colours"),
+];
+
+const TOP: &[(&str, Items)] = &[
+    (
+        "Examples",
+        &[
+            ("forkyard top 4711", "the family of process 4711, anew every second"),
+            ("forkyard top --once --json 4711", "the same once, for a program"),
+            ("forkyard top --once $(pgrep -o myprogram)", "who holds what, and who waits for it"),
+        ],
+    ),
+    (
+        "Columns",
+        &[
+            ("S", "state as in proc(5): R running, S sleeping, D in the kernel, T stopped, Z ended"),
+            ("D", "d: ends with its parent; -: does not; ?: uses no shared object and does not say"),
+            ("PSS", "its share of memory, shared pages divided by who shares them"),
+        ],
+    ),
 ];
 
 const SERVE: &[(&str, Items)] = &[
@@ -169,7 +189,7 @@ mod tests {
 
     #[test]
     fn no_line_of_the_sections_is_too_wide() {
-        for command in ["forkyard", "serve", "connect", "signals", "man"] {
+        for command in ["forkyard", "serve", "connect", "signals", "top", "man"] {
             for line in help(command).lines() {
                 assert!(line.chars().count() <= 100, "{line}");
             }

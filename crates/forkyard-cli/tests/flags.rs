@@ -95,9 +95,14 @@ fn no_color_means_no_escape_sequences() {
 
 #[test]
 fn every_command_has_a_manual_page_that_man_accepts() {
-    for of in
-        [&["man"][..], &["man", "serve"], &["man", "connect"], &["man", "signals"], &["man", "completions"]]
-    {
+    for of in [
+        &["man"][..],
+        &["man", "serve"],
+        &["man", "connect"],
+        &["man", "signals"],
+        &["man", "top"],
+        &["man", "completions"],
+    ] {
         let page = run(of).code(exit::OK).stdout;
         for section in [".TH FORKYARD", ".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH EXIT STATUS"] {
             assert!(page.contains(section), "{section} in {of:?}: {page}");

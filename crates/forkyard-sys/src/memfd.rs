@@ -31,6 +31,15 @@ pub fn sealed_size(fd: impl AsFd) -> Result<Option<u64>> {
     Ok(u64::try_from(rustix::fs::fstat(&fd)?.st_size).ok())
 }
 
+/// True if both are the same file.
+#[must_use]
+pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    match (rustix::fs::fstat(&one), rustix::fs::fstat(&other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
 /// Takes real memory for a range, so that shortage is an error here and never a SIGBUS later.
 ///
 /// # Errors

@@ -16,6 +16,12 @@ pub(crate) fn timespec(timeout: Timeout) -> Option<rustix::event::Timespec> {
     Some(rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
 }
 
+/// How many of the kernel's ticks make a second, as proc(5) counts processor time.
+#[must_use]
+pub fn clock_ticks() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
 /// Nanoseconds on the monotonic clock, which all processes of the system share.
 #[must_use]
 pub fn monotonic_ns() -> u64 {

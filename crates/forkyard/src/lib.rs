@@ -55,6 +55,7 @@ pub mod sync;
 mod sync_std;
 mod time;
 
+pub mod family;
 pub mod process;
 pub mod serve;
 

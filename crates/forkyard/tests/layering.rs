@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up. Modules of the first group belong to no layer: they are below all of them.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["error", "global", "time", "primitive", "sync_std"],
     &["shm"],
     &["sync"],
     &["channel"],
+    &["family"],
     &["process"],
     &["schedule"],
     &["supervise"],

@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod man;
 pub(crate) mod serve;
 pub(crate) mod signals;
+pub(crate) mod top;
 
 use std::io::{self, Write as _};
 

@@ -81,6 +81,7 @@ pub(crate) struct Arena {
     fd: OwnedFd,
     chunks: u32,
     chunks_at: u64,
+    observed: bool,
 }
 
 static ARENA: Global<Arena> = Global::new();
@@ -106,6 +107,23 @@ pub(crate) fn get() -> Result<&'static Arena> {
             None => Ok(ARENA.set(Arena::create()?)),
         },
     }
+}
+
+/// Reads another family's arena as this process's own, without taking part. It replaces what was observed before.
+pub(crate) fn observe(fd: OwnedFd) -> Result<()> {
+    let what = "observe a family";
+    if super::joined().is_some() {
+        let why = "this process takes part in one itself; use another to look at it";
+        return Err(Error::new(what, Kind::Invalid(why.to_owned())));
+    }
+    let is_same = |arena: &Arena| forkyard_sys::memfd::is_same(&arena.fd, &fd);
+    if existing().is_some_and(is_same) {
+        return Ok(());
+    }
+    let mapping = Mapping::shared(&fd, false).map_err(|errno| Error::os(what, errno))?;
+    refuse("this process observes a family, and so takes part in none".to_owned());
+    ARENA.set(Arena { observed: true, ..Arena::over(mapping, fd)? });
+    Ok(())
 }
 
 /// Says that this process cannot have the family's arena.
@@ -177,7 +195,13 @@ impl Arena {
         }
         mapping.leave_out_of_dumps();
         let chunks_at = chunks_at(chunks);
-        Ok(Arena { mapping, fd, chunks: u32::try_from(chunks).unwrap_or(u32::MAX), chunks_at })
+        Ok(Arena {
+            mapping,
+            fd,
+            chunks: u32::try_from(chunks).unwrap_or(u32::MAX),
+            chunks_at,
+            observed: false,
+        })
     }
 
     /// Its memfd, to hand to others.
@@ -188,6 +212,11 @@ impl Arena {
     /// How many bytes of address space it has.
     pub(crate) fn size(&self) -> u64 {
         self.mapping.len() as u64
+    }
+
+    /// True if it is another family's, to look at.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observed
     }
 
     /// How many chunks it has.

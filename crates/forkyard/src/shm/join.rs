@@ -50,6 +50,9 @@ pub(super) fn join() -> Result<Id> {
         return Err(lost());
     }
     let arena = arena::get()?;
+    if arena.is_observed() {
+        return Err(refused(Errno::ROFS));
+    }
     robust::wipe_in_forks().map_err(refused)?;
     let _gate = Gate::lock();
     if let Some(id) = joined() {

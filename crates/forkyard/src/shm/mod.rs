@@ -15,7 +15,7 @@ mod table;
 mod tests;
 mod wait;
 
-pub(crate) use arena::{attach, existing, get, refuse};
+pub(crate) use arena::{attach, existing, get, observe, refuse};
 pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};

@@ -1,0 +1,121 @@
+//! `forkyard top`: a family as it is now, as a table or as JSON.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, stdout};
+
+use forkyard::family::{self, Family, Process};
+
+use crate::flags::Top;
+use crate::{exit, log};
+
+pub(crate) fn run(top: &Top) -> u8 {
+    let Some(pid) = forkyard::process::Pid::from_raw(top.pid) else { return exit::USAGE };
+    // On a terminal each look takes the place of the one before.
+    let clear = !top.once && !top.json && stdout().is_terminal();
+    loop {
+        let family = match family::observe(pid) {
+            Ok(family) => family,
+            Err(error) => {
+                log::error(format_args!("cannot {error}"));
+                return exit::NOT_STARTED;
+            }
+        };
+        let mut text = if clear { "\x1b[H\x1b[2J".to_owned() } else { String::new() };
+        match top.json {
+            true => {
+                let _ = writeln!(text, "{}", serde_json::json!(family));
+            }
+            false => text.push_str(&table(&family)),
+        }
+        let code = super::print(text.as_bytes());
+        if top.once || code != exit::OK {
+            return code;
+        }
+        std::thread::sleep(top.interval);
+    }
+}
+
+fn table(family: &Family) -> String {
+    let arena = &family.arena;
+    let mut text = format!(
+        "shared memory {} of {}, {} objects, {} of {} participants\n\n",
+        bytes(arena.used),
+        bytes(arena.size),
+        arena.objects,
+        arena.participants,
+        arena.most_participants
+    );
+    let _ = writeln!(
+        text,
+        "{:>8} {:>8} S {:>8} {:>8} {:>8} D  {:<20} HOLDS AND WAITS",
+        "PID", "PARENT", "AGE", "CPU", "PSS", "NAME"
+    );
+    for process in &family.processes {
+        text.push_str(&row(process));
+    }
+    if !family.objects.is_empty() {
+        let _ = writeln!(
+            text,
+            "\n{:<18} {:>8} {:>7} {:>7}  {:<40} FACTS",
+            "OBJECT", "BYTES", "HOLDERS", "WAITING", "MADE AT"
+        );
+        for object in &family.objects {
+            let facts: Vec<_> = object.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let _ = writeln!(
+                text,
+                "{:<18} {:>8} {:>7} {:>7}  {:<40} {}",
+                object.kind,
+                bytes(object.bytes),
+                object.holders.len(),
+                object.waiting,
+                object.made_at,
+                facts.join(", ")
+            );
+        }
+    }
+    text
+}
+
+fn row(process: &Process) -> String {
+    let mut text = format!(
+        "{:>8} {:>8} {} {:>8} {:>8} {:>8} {}  {:<20}",
+        process.pid,
+        process.parent,
+        process.state,
+        seconds(process.age_seconds),
+        seconds(process.cpu_seconds),
+        process.pss.map_or_else(|| "-".to_owned(), bytes),
+        match process.daemon {
+            Some(true) => 'd',
+            Some(false) => '-',
+            None => '?',
+        },
+        process.name
+    );
+    for held in &process.holds {
+        let _ = write!(text, " {} {} ({})", held.how, held.kind, held.made_at);
+    }
+    for wait in &process.waits {
+        let _ = write!(text, " waits {} for {} ({})", seconds(wait.seconds), wait.kind, wait.made_at);
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 10.0 => format!("{s:.2}s"),
+        s if s < 600.0 => format!("{s:.0}s"),
+        s if s < 36_000.0 => format!("{:.0}m", s / 60.0),
+        s => format!("{:.0}h", s / 3600.0),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    let units = [("G", 30), ("M", 20), ("K", 10)];
+    match units.into_iter().find(|(_, shift)| bytes >= 1 << shift) {
+        Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
+        None => bytes.to_string(),
+    }
+}
