@@ -8,6 +8,7 @@ use loom::thread::JoinHandle;
 
 use crate::primitive::{self, AtomicU32, Killed, Ordering};
 use crate::shm::{Id, Life, Lives, OWNER_DIED};
+use crate::sync::raw::Waiter;
 
 /// Most participants of a model; loom has no more threads, and one of them is its own.
 const MOST: usize = 4;
@@ -68,6 +69,11 @@ impl Family {
         loom::thread::spawn(move || family.live(number, steps, body, reap))
     }
 }
+
+/// Waits for ever.
+pub(crate) struct Patient;
+
+impl Waiter for Patient {}
 
 /// For those that nobody reaps.
 pub(crate) fn unseen(_: Id) {}

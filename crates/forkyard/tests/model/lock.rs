@@ -1,17 +1,25 @@
 //! Models of the lock word.
 
+use std::cell::Cell;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
-use crate::family::{Family, check, killed_anywhere, unseen};
+use crate::family::{Family, Patient, check, id, killed_anywhere, unseen};
 use crate::primitive;
 use crate::shm::Id;
 use crate::sync::raw::{Holder, Outcome, RawLock, Released, Waiter};
 
-/// Waits for ever.
-struct Patient;
+/// Leaves at the first signal.
+struct Hasty;
 
-impl Waiter for Patient {}
+impl Waiter for Hasty {
+    fn interruptible(&self) -> bool {
+        true
+    }
+}
 
 /// A lock and what it protects: how often it was acquired.
 #[derive(Default)]
@@ -31,6 +39,8 @@ unsafe impl Send for Shared {}
 struct World {
     family: Family,
     shared: Arc<Shared>,
+    /// How often somebody was told of a death. No part of the model.
+    told: std::sync::Arc<AtomicU32>,
 }
 
 fn holder(id: Id) -> Holder {
@@ -39,7 +49,7 @@ fn holder(id: Id) -> Holder {
 
 impl World {
     fn new() -> World {
-        World { family: Family::new(), shared: Arc::new(Shared::default()) }
+        World { family: Family::new(), shared: Arc::default(), told: std::sync::Arc::default() }
     }
 
     fn acquire(&self, me: Id) -> Outcome {
@@ -53,6 +63,10 @@ impl World {
         self.enter();
         assert_eq!(self.shared.lock.release(me), Released::Done);
         outcome != Outcome::Acquired
+    }
+
+    fn tell(&self, died: bool) {
+        self.told.fetch_add(died.into(), Relaxed);
     }
 
     #[allow(unsafe_code)]
@@ -107,8 +121,9 @@ fn starving_participants_exclude_each_other() {
     all_enter(2, 3, 1, true);
 }
 
-/// The first participant is killed at any step of acquiring and releasing, and the others go on.
-fn survive(preemptions: usize, others: u32, hurried: bool) {
+/// The first participant is killed at any step of acquiring and releasing, and the others go on, whether somebody reaps it or
+/// nobody does. If it was killed between the two, one who comes later is told, and otherwise one at most.
+fn survive(preemptions: usize, others: u32, hurried: bool, reaped: bool) {
     killed_anywhere(preemptions, move |steps| {
         let world = World::new();
         let others: Vec<_> = (1..=others)
@@ -118,33 +133,123 @@ fn survive(preemptions: usize, others: u32, hurried: bool) {
                     if hurried {
                         primitive::hurry();
                     }
-                    here.once(me);
+                    here.tell(here.once(me));
                 };
                 world.family.spawn(number, None, body, unseen)
             })
             .collect();
-        let killed = world.family.live(0, Some(steps), |me| _ = world.once(me), unseen);
+        let held = Cell::new(false);
+        let body = |me| {
+            world.tell(world.acquire(me) != Outcome::Acquired);
+            held.set(true);
+            world.enter();
+            held.set(false);
+            assert_eq!(world.shared.lock.release(me), Released::Done);
+        };
+        let reap = |dead| {
+            if reaped {
+                world.shared.lock.repair(dead);
+            }
+        };
+        let killed = world.family.live(0, Some(steps), body, reap);
         others.into_iter().for_each(|other| assert!(!other.join().unwrap()));
+        world.tell(world.once(id(3)));
+        let told = world.told.load(Relaxed);
+        assert!(told <= 1 && (told == 1 || !(killed && held.get())), "told {told} times");
         killed
     });
 }
 
 #[test]
 fn one_goes_on_wherever_the_other_is_killed() {
-    survive(3, 1, false);
+    survive(3, 1, false, false);
+    survive(3, 1, false, true);
 }
 
 #[test]
 fn two_go_on_wherever_a_third_is_killed() {
-    survive(2, 2, false);
+    survive(2, 2, false, false);
+}
+
+#[test]
+fn two_go_on_wherever_a_third_is_killed_and_reaped() {
+    survive(1, 2, false, true);
 }
 
 #[test]
 fn starving_ones_go_on_wherever_another_is_killed() {
-    survive(2, 2, true);
+    survive(2, 2, true, false);
 }
 
 #[test]
 fn three_go_on_wherever_a_fourth_is_killed() {
-    survive(1, 3, false);
+    survive(1, 3, false, false);
+}
+
+#[test]
+fn a_waiter_that_leaves_takes_nobodys_wake_up_with_it() {
+    check(2, || {
+        let world = World::new();
+        let (leaver, other) = (world.clone(), world.clone());
+        let leave = move |me| {
+            primitive::be_interrupted();
+            match leaver.shared.lock.acquire(&leaver.family, holder(me), &mut Hasty) {
+                Outcome::Interrupted => {}
+                outcome => {
+                    assert_eq!(outcome, Outcome::Acquired);
+                    assert_eq!(leaver.shared.lock.release(me), Released::Done);
+                }
+            }
+        };
+        let threads = [
+            world.family.spawn(1, None, leave, unseen),
+            world.family.spawn(2, None, move |me| _ = other.once(me), unseen),
+        ];
+        world.family.live(0, None, |me| (0..2).for_each(|_| _ = world.once(me)), unseen);
+        threads.into_iter().for_each(|thread| assert!(!thread.join().unwrap()));
+    });
+}
+
+#[test]
+fn who_releases_for_another_may_be_killed_anywhere() {
+    killed_anywhere(2, |steps| {
+        let world = World::new();
+        let owner = id(0);
+        assert_eq!(world.acquire(owner), Outcome::Acquired);
+        let (releaser, waiter) = (world.clone(), world.clone());
+        let release = move |me| assert_eq!(releaser.shared.lock.release_any(me), Released::Done);
+        let victim = world.family.spawn(1, Some(steps), release, unseen);
+        let waiter = world.family.spawn(2, None, move |me| assert!(!waiter.once(me)), unseen);
+        let killed = victim.join().unwrap();
+        if world.shared.lock.owner() == Some(owner) {
+            assert!(killed);
+            assert_eq!(world.shared.lock.release(owner), Released::Done);
+        }
+        assert!(!waiter.join().unwrap());
+        killed
+    });
+}
+
+#[test]
+fn a_death_that_was_not_dealt_with_is_told_again() {
+    check(2, || {
+        let world = World::new();
+        let dead = id(3);
+        let other = world.clone();
+        let other = world.family.spawn(1, None, move |me| other.tell(other.once(me)), unseen);
+        world.family.live(
+            0,
+            None,
+            |me| {
+                assert!(matches!(world.acquire(me), Outcome::Acquired));
+                assert_eq!(world.shared.lock.release_died(me, Some(dead)), Released::Done);
+                let outcome = world.acquire(me);
+                world.tell(outcome != Outcome::Acquired);
+                assert_eq!(world.shared.lock.release(me), Released::Done);
+            },
+            unseen,
+        );
+        assert!(!other.join().unwrap());
+        assert_eq!(world.told.load(Relaxed), 1);
+    });
 }

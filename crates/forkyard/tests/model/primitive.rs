@@ -26,6 +26,7 @@ pub(crate) struct Killed;
 loom::thread_local! {
     static STEPS_LEFT: Cell<Option<u32>> = Cell::new(None);
     static HURRIES: Cell<bool> = Cell::new(false);
+    static INTERRUPTED: Cell<bool> = Cell::new(false);
 }
 
 /// This thread is to be killed before the step after so many.
@@ -36,6 +37,11 @@ pub(crate) fn kill_after(steps: Option<u32>) {
 /// For this thread every moment is the end of every time.
 pub(crate) fn hurry() {
     HURRIES.with(|hurries| hurries.set(true));
+}
+
+/// Each sleep of this thread is ended by a signal, unless it is woken before.
+pub(crate) fn be_interrupted() {
+    INTERRUPTED.with(|interrupted| interrupted.set(true));
 }
 
 fn step() {
@@ -162,6 +168,14 @@ pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
     sleepers.tickets += 1;
     let words = words.iter().map(|(word, _)| address(word)).collect();
     sleepers.queue.push(Sleeper { ticket, words, bell: Arc::clone(&bell) });
+    if INTERRUPTED.with(Cell::get) {
+        drop(sleepers);
+        loom::thread::yield_now();
+        let mut sleepers = SLEEPERS.lock().unwrap();
+        let before = sleepers.queue.len();
+        sleepers.queue.retain(|sleeper| sleeper.ticket != ticket);
+        return if sleepers.queue.len() < before { Woken::Interrupted } else { Woken::Look };
+    }
     while sleepers.queue.iter().any(|sleeper| sleeper.ticket == ticket) {
         sleepers = bell.wait(sleepers).unwrap();
     }
