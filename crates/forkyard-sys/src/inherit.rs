@@ -7,43 +7,137 @@
 //! [`keep_code`] writes one byte of each mapping that is in use now: through `/proc/self/mem`, with the value that
 //! is there already. The mapping's protection does not change, not even for a moment, and neither does its content.
 //!
+//! A fault brings fifteen neighbours along that are in the page cache, and each is an entry more to copy and to drop for
+//! every clone. In mappings that a userfaultfd watches, the kernel leaves that out; so one watches during the
+//! rehearsal, in the mode that never stops anybody.
+//!
 //! # Safety
-//! Only clean pages of read-only mappings of files are dropped; the next access reads them from the file again.
+//! Only clean pages of read-only mappings of files are dropped; the next access reads them from the file again. The
+//! two ioctls get live structures of the kernel's layout.
 #![allow(unsafe_code)]
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-/// Drops the code of the program and its libraries from this process's memory; what runs next comes back by itself.
-pub fn forget_code() {
-    for mapping in mappings().iter().filter(|mapping| mapping.anonymous == 0) {
-        let len = mapping.end - mapping.start;
-        // SAFETY: a read-only private mapping of a file without a page of its own: see the heading. A refusal leaves
-        // everything as it is.
-        unsafe { libc::madvise(mapping.start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
-    }
+/// While it lives, pages of code come back one by one.
+#[derive(Debug)]
+#[must_use = "dropped at once it has no effect"]
+pub struct Rehearsal {
+    mappings: Vec<Mapping>,
+    /// Closed, it no longer watches.
+    watch: Option<OwnedFd>,
 }
 
-/// Has clones inherit the code that is present now, as far as the kernel lets it.
-pub fn keep_code() {
-    let Ok(memory) = OpenOptions::new().read(true).write(true).open("/proc/self/mem") else { return };
-    for mapping in mappings().iter().filter(|mapping| mapping.resident > 0 && mapping.anonymous == 0) {
+/// Drops the code of the program and its libraries from this process's memory; what runs next comes back by itself.
+pub fn forget_code() -> Rehearsal {
+    let mut mappings = mappings();
+    mappings.retain(|mapping| mapping.anonymous == 0);
+    let watch = watch();
+    if let Some(watch) = &watch {
+        for mapping in &mappings {
+            let (start, len) = (mapping.start as u64, (mapping.end - mapping.start) as u64);
+            let mut range = Register { start, len, mode: WRITE_PROTECT, ioctls: 0 };
+            // SAFETY: a live structure. EBUSY: a rehearsal around this one watches already.
+            unsafe { libc::ioctl(watch.as_raw_fd(), REGISTER, &raw mut range) };
+        }
+    }
+    for mapping in &mappings {
+        // SAFETY: a read-only private mapping of a file without a page of its own: see the heading. A refusal leaves
+        // everything as it is.
+        unsafe {
+            libc::madvise(
+                mapping.start as *mut libc::c_void,
+                mapping.end - mapping.start,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+    Rehearsal { mappings, watch }
+}
+
+/// A userfaultfd in asynchronous write-protect mode: nobody is ever stopped by it, and it takes any mapping.
+/// `None` where the kernel (before 6.7) or a sandbox has none.
+fn watch() -> Option<OwnedFd> {
+    const USER_MODE_ONLY: libc::c_int = 1;
+    // SAFETY: flags only.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut api = Api { api: API_VERSION, features: WP_ASYNC, ioctls: 0 };
+    // SAFETY: a live structure.
+    (unsafe { libc::ioctl(fd.as_raw_fd(), API, &raw mut api) } == 0).then_some(fd)
+}
+
+/// `struct uffdio_api` of linux/userfaultfd.h.
+#[repr(C)]
+struct Api {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+/// `struct uffdio_register`.
+#[repr(C)]
+struct Register {
+    start: u64,
+    len: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+const API: libc::Ioctl = 0xC018_AA3F;
+const API_VERSION: u64 = 0xAA;
+const WP_ASYNC: u64 = 1 << 15;
+const REGISTER: libc::Ioctl = 0xC020_AA00;
+const WRITE_PROTECT: u64 = 1 << 1;
+
+/// Has clones inherit the code that has come back, as far as the kernel lets it. What else comes one by one until the
+/// result is dropped is theirs too.
+pub fn keep_code(rehearsal: Rehearsal) -> Option<OwnedFd> {
+    let memory = OpenOptions::new().read(true).write(true).open("/proc/self/mem").ok()?;
+    let pages = OpenOptions::new().read(true).open("/proc/self/pagemap").ok()?;
+    for mapping in rehearsal.mappings.iter().filter(|mapping| mapping.is_present(&pages)) {
         let mut byte = [0];
         let at = mapping.start as u64;
         // A kernel that refuses makes clones slower, and nothing else.
         let _ = memory.read_exact_at(&mut byte, at).and_then(|()| memory.write_all_at(&byte, at));
     }
+    drop(rehearsal.mappings);
     // What the above took of the heap is free again; given back, there are fewer pages to copy.
     // SAFETY: malloc_trim(3) gives free memory back and touches no other.
     unsafe { libc::malloc_trim(0) };
+    rehearsal.watch
 }
 
-/// A read-only private mapping of a file, and how much of it is in memory.
+/// A read-only private mapping of a file.
+#[derive(Debug)]
 struct Mapping {
     start: usize,
     end: usize,
-    resident: u64,
+    /// Kilobytes of it that are this process's own.
     anonymous: u64,
+}
+
+impl Mapping {
+    /// True if any page is in memory, as `/proc/PID/pagemap` tells (proc(5)): a word for each, whose highest bit says so.
+    fn is_present(&self, pages: &File) -> bool {
+        const PAGE: usize = 4096;
+        let mut words = [0; 512];
+        let mut at = self.start / PAGE * 8;
+        let end = self.end / PAGE * 8;
+        while at < end {
+            let wanted = words.len().min(end - at);
+            match pages.read_at(&mut words[..wanted], at as u64) {
+                Ok(0) | Err(_) => return false,
+                Ok(read) if words[..read].chunks_exact(8).any(|word| word[7] & 0x80 != 0) => return true,
+                Ok(read) => at += read,
+            }
+        }
+        false
+    }
 }
 
 fn mappings() -> Vec<Mapping> {
@@ -54,14 +148,12 @@ fn mappings() -> Vec<Mapping> {
         if let Some((start, end, protection)) = heading(line) {
             wanted = protection.starts_with("r-") && protection.ends_with('p') && line.contains(" /");
             if wanted {
-                found.push(Mapping { start, end, resident: 0, anonymous: 0 });
+                found.push(Mapping { start, end, anonymous: 0 });
             }
-        } else if let (true, Some(last)) = (wanted, found.last_mut()) {
-            match line.split_once(':') {
-                Some(("Rss", value)) => last.resident = kilobytes(value),
-                Some(("Anonymous", value)) => last.anonymous = kilobytes(value),
-                _ => {}
-            }
+        } else if let (true, Some(last), Some(("Anonymous", value))) =
+            (wanted, found.last_mut(), line.split_once(':'))
+        {
+            last.anonymous = kilobytes(value);
         }
     }
     found

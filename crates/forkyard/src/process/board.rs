@@ -122,6 +122,18 @@ impl Slot {
         Some(cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect())
     }
 
+    /// A slot of no board.
+    pub(crate) const fn new() -> Slot {
+        Slot {
+            state: AtomicU32::new(State::Free as u32),
+            born: AtomicU32::new(0),
+            len: AtomicU32::new(0),
+            unused: AtomicU32::new(0),
+            value: [const { AtomicU8::new(0) }; INLINE],
+            unused_too: [const { AtomicU32::new(0) }; 2],
+        }
+    }
+
     fn offer(&self) {
         self.born.store(0, Ordering::Relaxed);
         self.len.store(0, Ordering::Relaxed);

@@ -60,16 +60,21 @@ pub(crate) fn die_with(requester: Pid) -> bool {
     prctl::die_with_parent().is_ok() && prctl::parent() == Some(requester)
 }
 
-/// Calls a registered task and ends the process with its outcome.
-pub(crate) fn call(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> ! {
-    conclude(|| task::find(name).and_then(|invoke| fd::incoming(fds, || invoke(args))))
+/// Calls a registered task and tells its outcome; the exit code to end with.
+pub(crate) fn call(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    run(|| task::find(name).and_then(|invoke| fd::incoming(fds, || invoke(args))))
 }
 
 /// Runs the task and ends the process with its outcome.
 pub(crate) fn conclude(task: impl FnOnce() -> Result<Vec<u8>>) -> ! {
+    exit::end_of_task(run(task))
+}
+
+/// Runs the task and tells its outcome; the exit code to end with.
+fn run(task: impl FnOnce() -> Result<Vec<u8>>) -> i32 {
     let Some(post) = POST.get() else { clone::exit_now(EXIT_BEFORE_TASK) };
     post.slot.enter(State::Running);
-    let code = match panic::catch(task) {
+    match panic::catch(task) {
         Ok(Ok(value)) if value.len() <= INLINE => {
             post.slot.put(&value);
             0
@@ -77,8 +82,13 @@ pub(crate) fn conclude(task: impl FnOnce() -> Result<Vec<u8>>) -> ! {
         Ok(Ok(value)) => send(post, Parcel::Value(value), State::ReturnedParcel, 0),
         Ok(Err(error)) => send(post, Parcel::Failed(error.to_string()), State::Panicked, EXIT_PANICKED),
         Err(panic) => send(post, Parcel::Panic(panic), State::Panicked, EXIT_PANICKED),
-    };
-    exit::end_of_task(code)
+    }
+}
+
+/// Takes back what [`begin`] made of a zygote that rehearses.
+pub(crate) fn forget() {
+    POST.clear();
+    context::leave();
 }
 
 /// Sends a parcel, announces it, and returns the exit code to end with.

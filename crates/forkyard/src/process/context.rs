@@ -27,6 +27,11 @@ pub(crate) fn enter(attributes: Attributes, parent: Parent) {
     CONTEXT.set(Context { attributes, name, parent });
 }
 
+/// Takes that back.
+pub(super) fn leave() {
+    CONTEXT.clear();
+}
+
 /// What this process was told, if Forkyard started it.
 pub(crate) fn get() -> Option<&'static Context> {
     CONTEXT.get()

@@ -49,9 +49,7 @@ pub(super) fn end_of_task(code: i32) -> ! {
     if !threads::is_only_one() || is_profiled() {
         std::process::exit(code);
     }
-    // Nobody is left to be told of an error.
-    let _ = std::io::stdout().flush();
-    clone::flush_c_streams();
+    flush();
     clone::exit_now(code)
 }
 
@@ -64,7 +62,14 @@ fn is_profiled() -> bool {
 /// Looks up what the end of a task needs, and touches what it touches.
 pub(super) fn rehearse() {
     thread::join_all();
-    let _ = (threads::is_only_one(), is_profiled(), std::io::stdout().flush());
+    let _ = (threads::is_only_one(), is_profiled());
+    flush();
+}
+
+#[inline(never)]
+fn flush() {
+    // Nobody is left to be told of an error.
+    let _ = std::io::stdout().flush();
     clone::flush_c_streams();
 }
 

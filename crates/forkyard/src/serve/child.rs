@@ -146,7 +146,7 @@ fn warm_up(inherited: &Inherited) {
         let desk = Desk { board: &board, bell: &inherited.bell, settings: &settings, slot: 0 };
         serve_one_by_one(&desk, lane.as_fd(), &inherited.handler, 1)
     };
-    inherit::forget_code();
+    let _rehearsal = inherit::forget_code();
     // Whatever fails here fails in the children too, where it is told.
     let _ = rehearse();
 }

@@ -18,8 +18,10 @@ struct Registry {
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { pid: None, running: BTreeMap::new() });
 
+/// The last number given to a thread, of this process or of those it was forked from.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
 pub(super) fn next_id() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
@@ -54,6 +56,10 @@ pub fn children() -> Vec<Arc<Child>> {
 /// At this process's end: waits until no thread runs that is not daemonic, those included that start meanwhile.
 /// A thread that ends the process does not wait for itself.
 pub(crate) fn join_all() {
+    // There never was one: most children end here, and need not copy the page with the lock.
+    if LAST.load(Ordering::Relaxed) == 0 {
+        return;
+    }
     let next = || children().into_iter().find(|child| !child.is_daemon() && !child.is_current());
     while let Some(child) = next() {
         // It is there and is another: the wait cannot fail.

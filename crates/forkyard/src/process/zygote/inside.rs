@@ -15,6 +15,7 @@ use super::message::{self, Ask, Fault, Hello, Reply, Request};
 use super::sweep::sweep;
 use crate::global::Global;
 use crate::process::board::Slot;
+use crate::process::builder::Attributes;
 use crate::process::child::{self, Post};
 use crate::process::context::Parent;
 use crate::process::swarm::{self, Swarm};
@@ -35,12 +36,15 @@ struct World {
 
 static WORLD: Global<World> = Global::new();
 
+/// What a zygote is called in process lists.
+const NAME: &str = "forkyard-zygote";
+
 /// The zygote's whole life.
 pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
     // The name is decoration.
-    let _ = prctl::set_name("forkyard-zygote");
-    let world = match prepare(&socket, marker) {
-        Ok(world) => world,
+    let _ = prctl::set_name(NAME);
+    let (world, rehearsal) = match prepare(&socket, once, marker) {
+        Ok(prepared) => prepared,
         Err(why) => {
             // If the requester is gone there is nobody to tell.
             let _ = answer(&socket, &Reply::Unfit(why), None);
@@ -49,7 +53,7 @@ pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
     };
     let served = match answer(&socket, &Reply::Ready, None) {
         Ok(()) if once => become_child(world, socket),
-        Ok(()) => serve(world, socket),
+        Ok(()) => serve(world, socket, rehearsal),
         Err(fault) => Err(fault),
     };
     let Err(fault) = served;
@@ -71,7 +75,11 @@ fn requester_died(world: &World) -> bool {
     pidfd::wait_readable(world.requester_pidfd.as_fd(), Some(soon)).unwrap_or(true)
 }
 
-fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
+fn prepare(
+    socket: &OwnedFd,
+    once: bool,
+    marker: Marker,
+) -> Result<(&'static World, Option<OwnedFd>), String> {
     let packet = message::receive(socket, false).map_err(|fault| format!("no greeting: {fault:?}"))?;
     let hello: Hello<'_> = packet.decode().map_err(|fault| format!("greeting: {fault:?}"))?;
     let image = task::image_hash();
@@ -105,25 +113,70 @@ fn prepare(socket: &OwnedFd, marker: Marker) -> Result<&'static World, String> {
     forkyard_sys::mask::ignore_sigpipe();
     exit::arm();
     panic::install();
-    inherit::forget_code();
-    touch();
+    let world =
+        WORLD.set(World { table, parcels, requester, requester_name: name, requester_pidfd, token, marker });
+    // One that becomes its only child itself has nobody to inherit anything.
+    let rehearsal = (!once).then(|| {
+        let rehearsal = inherit::forget_code();
+        rehearse(world);
+        rehearsal
+    });
     if let Some((name, args)) = preload {
         run_preload(&name, &args, fds.collect())?;
     }
-    inherit::keep_code();
-    Ok(WORLD.set(World { table, parcels, requester, requester_name: name, requester_pidfd, token, marker }))
+    Ok((world, rehearsal.and_then(inherit::keep_code)))
 }
 
-/// Touches what every task touches: each page that is in place is one that no child has to fault in.
+/// Does what a child does that gets a task, so that the code and data for it are in place: each page that is there is
+/// one that no child has to fault in.
+fn rehearse(world: &'static World) {
+    static STAGE: Slot = Slot::new();
+    let request = Request {
+        slot: 0,
+        attributes: Attributes::default(),
+        mask: forkyard_sys::mask::current(),
+        directory: false,
+        parent_name: None,
+        environment: None,
+        task: nothing.name(),
+        args: &[],
+    };
+    STAGE.call(&postcard::to_stdvec(&request).unwrap_or_default());
+    task::touch_all();
+    task::touch(wait_for_task as *const u8);
+    drop(std::thread::current());
+    if let Ok(fd) = world.requester_pidfd.try_clone() {
+        let_go(fd, None, None);
+    }
+    touch();
+    let request = STAGE.wait_for_call(world.requester).unwrap_or_default();
+    if let Ok(request) = postcard::from_bytes::<Request<'_>>(&request) {
+        let (task, args) = (request.task, request.args);
+        if take_up(world, &STAGE, request, &mut Vec::new()).is_ok() {
+            child::call(task, args, Vec::new());
+        }
+    }
+    prctl::outlive_parent();
+    child::forget();
+    // What the above has leaked a child allocates again. Freed chunks wait in the allocator's cache of this thread,
+    // close together, where it finds them without touching more.
+    for size in [24, 40, 56, 72, 88, 104, 120, 136] {
+        drop([(); 5].map(|()| Vec::<u8>::with_capacity(size)));
+    }
+    // The name is decoration.
+    let _ = prctl::set_name(NAME);
+}
+
+/// What a rehearsal calls.
+#[crate::task]
+fn nothing() {}
+
+/// Touches what every task touches.
 fn touch() {
     fd::incoming(Vec::new(), || fd::outgoing(|| ()));
     let _ = panic::catch(|| ());
     exit::rehearse();
-    drop(std::thread::current());
-    // Freed chunks wait in the allocator's cache of this thread, where a child finds them without touching more.
-    for size in [24, 40, 56, 72, 88, 104, 120, 136, 200, 264] {
-        drop([(); 4].map(|()| Vec::<u8>::with_capacity(size)));
-    }
+    drop(Vec::<u8>::with_capacity(64));
 }
 
 fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String> {
@@ -142,13 +195,18 @@ fn answer(socket: &OwnedFd, reply: &Reply, fd: Option<&OwnedFd>) -> Result<(), F
     message::send(socket, &message::encode(reply)?, &fds, false)
 }
 
-/// Serves requests until the requester is gone.
-fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
+/// Serves requests until the requester is gone. The first one belongs to the rehearsal.
+fn serve(
+    world: &'static World,
+    socket: OwnedFd,
+    mut rehearsal: Option<OwnedFd>,
+) -> Result<Infallible, Fault> {
     let template = clone::Template::of_this_thread();
     let mut last: Option<OwnedFd> = None;
+    let mut buffer = [0; size_of::<message::Buffer>()];
     loop {
         wait_for_request(world, &socket)?;
-        let mut packet = message::receive(&socket, true)?;
+        let mut packet = message::receive_into(&mut buffer, &socket, true)?;
         let fds = std::mem::take(&mut packet.fds);
         match packet.decode()? {
             Ask::Again => {
@@ -170,7 +228,7 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                     let slot = slot(world, index)?;
                     match clone_one_of(swarm, slot, template) {
                         Ok(None) => {
-                            drop(socket);
+                            let_go(socket, None, rehearsal);
                             become_one_of(world, swarm, slot, index, number)
                         }
                         Ok(Some(_)) => done += 1,
@@ -192,7 +250,7 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 let slot = slot(world, request.slot)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
-                        drop((socket, last));
+                        let_go(socket, last, rehearsal);
                         run(world, slot, request, fds)
                     }
                     made => last = tell(&socket, made)?.or(last),
@@ -202,14 +260,21 @@ fn serve(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fault> {
                 let slot = slot(world, index)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
-                        drop((socket, last));
+                        let_go(socket, last, rehearsal);
                         wait_for_task(world, slot, index)
                     }
                     made => last = tell(&socket, made)?.or(last),
                 }
             }
         }
+        drop((packet, rehearsal.take()));
     }
+}
+
+/// Closes, in a clone, what belongs to its zygote alone.
+#[inline(never)]
+fn let_go(socket: OwnedFd, last: Option<OwnedFd>, rehearsal: Option<OwnedFd>) {
+    drop((socket, last, rehearsal));
 }
 
 /// `None` in the child.
@@ -251,7 +316,8 @@ fn clone_for(slot: &Slot, template: forkyard_sys::Result<clone::Template>) -> fo
 fn tell(socket: &OwnedFd, made: forkyard_sys::Result<Side>) -> Result<Option<OwnedFd>, Fault> {
     match made {
         Ok(Side::Caller { pid, pidfd }) => {
-            answer(socket, &Reply::Born(pid.as_raw_nonzero().get().unsigned_abs()), Some(&pidfd))?;
+            let reply = Reply::Born(pid.as_raw_nonzero().get().unsigned_abs());
+            message::send_short(socket, &reply, &[pidfd.as_fd()])?;
             Ok(Some(pidfd))
         }
         Err(errno) => answer(socket, &Reply::Refused(errno.raw_os_error()), None).map(|()| None),
@@ -296,6 +362,20 @@ fn become_child(world: &'static World, socket: OwnedFd) -> Result<Infallible, Fa
 }
 
 fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, mut fds: Vec<OwnedFd>) -> ! {
+    let (task, args) = (request.task, request.args);
+    match take_up(world, slot, request, &mut fds) {
+        Ok(()) => exit::end_of_task(child::call(task, args, fds)),
+        Err(error) => child::fail(&error),
+    }
+}
+
+/// Becomes what the request says, but for its task.
+fn take_up(
+    world: &'static World,
+    slot: &'static Slot,
+    request: Request<'_>,
+    fds: &mut Vec<OwnedFd>,
+) -> crate::error::Result<()> {
     let guarded = request.attributes.guarded;
     let post = Post { slot, index: request.slot, parcels: world.parcels.as_fd() };
     let name = request.parent_name.map_or(&*world.requester_name, |name| name.to_owned().leak());
@@ -308,8 +388,5 @@ fn run(world: &'static World, slot: &'static Slot, request: Request<'_>, mut fds
         entry::replace_variables(variables, &world.marker.line());
     }
     let directory = if request.directory { fds.pop() } else { None };
-    if let Err(error) = child::surround(directory, request.mask) {
-        child::fail(&error);
-    }
-    child::call(request.task, request.args, fds)
+    child::surround(directory, request.mask)
 }

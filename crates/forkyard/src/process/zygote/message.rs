@@ -4,6 +4,7 @@
 //! with it), then the value in postcard's format. Both ends are the same image, which [`Hello`] checks; a message that
 //! does not decode is an error and nothing else.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use forkyard_sys::socket::Received;
@@ -121,6 +122,18 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> Result<(Vec<u8>, Option<Owned
     Ok((vec![IN_MEMFD], Some(rest)))
 }
 
+/// Encodes and sends a message that is known to be short, without allocating.
+pub(crate) fn send_short<T: Serialize>(
+    to: impl AsFd,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), Fault> {
+    let mut packet = [HERE; 64];
+    let encoded = postcard::to_slice(message, &mut packet[1..]).map_err(|e| Fault::Garbled(e.to_string()))?;
+    let len = 1 + encoded.len();
+    Ok(socket::send(to, &packet[..len], fds, false)?)
+}
+
 /// Sends what [`encode`] made.
 pub(crate) fn send(
     to: impl AsFd,
@@ -128,15 +141,20 @@ pub(crate) fn send(
     fds: &[BorrowedFd<'_>],
     dont_wait: bool,
 ) -> Result<(), Fault> {
+    if memfd.is_none() {
+        return Ok(socket::send(to, bytes, fds, dont_wait)?);
+    }
     let all: Vec<BorrowedFd<'_>> = memfd.iter().map(AsFd::as_fd).chain(fds.iter().copied()).collect();
     Ok(socket::send(to, bytes, &all, dont_wait)?)
 }
 
+/// Room for a packet.
+pub(crate) type Buffer = [u8; INLINE];
+
 /// A message as it arrived: bytes to [`decode`], and the fds that came with it.
 #[derive(Debug)]
-pub(crate) struct Packet {
-    bytes: Vec<u8>,
-    start: usize,
+pub(crate) struct Packet<'b> {
+    bytes: Cow<'b, [u8]>,
     /// Fds of the sender's.
     pub(crate) fds: Vec<OwnedFd>,
     /// What the kernel told about it.
@@ -144,19 +162,28 @@ pub(crate) struct Packet {
 }
 
 /// Receives one message; waits for it unless told not to.
-pub(crate) fn receive(from: impl AsFd, dont_wait: bool) -> Result<Packet, Fault> {
-    let mut bytes = vec![0; INLINE];
+pub(crate) fn receive(from: impl AsFd, dont_wait: bool) -> Result<Packet<'static>, Fault> {
+    let mut buffer = [0; INLINE];
+    let Packet { bytes, fds, received } = receive_into(&mut buffer, from, dont_wait)?;
+    Ok(Packet { bytes: Cow::Owned(bytes.into_owned()), fds, received })
+}
+
+/// As [`receive`], into room that the caller has for all its packets.
+pub(crate) fn receive_into(
+    buffer: &mut Buffer,
+    from: impl AsFd,
+    dont_wait: bool,
+) -> Result<Packet<'_>, Fault> {
     let mut fds = Vec::new();
-    let received = socket::receive(from, &mut bytes, &mut fds, dont_wait)?;
+    let received = socket::receive(from, buffer, &mut fds, dont_wait)?;
     if received.len == 0 {
         return Err(Fault::Gone);
     }
     if received.cut {
         return Err(Fault::Garbled("a packet longer than any message".to_owned()));
     }
-    bytes.truncate(received.len);
-    if bytes[0] == HERE {
-        return Ok(Packet { bytes, start: 1, fds, received });
+    if buffer[0] == HERE {
+        return Ok(Packet { bytes: Cow::Borrowed(&buffer[1..received.len]), fds, received });
     }
     if fds.is_empty() {
         // The memfd itself was lost.
@@ -166,13 +193,13 @@ pub(crate) fn receive(from: impl AsFd, dont_wait: bool) -> Result<Packet, Fault>
         Errno::NOMEM => Fault::Os(errno),
         errno => Fault::Garbled(format!("what came with it cannot be read: {errno}")),
     })?;
-    Ok(Packet { bytes, start: 0, fds, received })
+    Ok(Packet { bytes: Cow::Owned(bytes), fds, received })
 }
 
-impl Packet {
+impl Packet<'_> {
     /// The message.
     pub(crate) fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Fault> {
-        postcard::from_bytes(&self.bytes[self.start..]).map_err(|e| Fault::Garbled(e.to_string()))
+        postcard::from_bytes(&self.bytes).map_err(|e| Fault::Garbled(e.to_string()))
     }
 }
 
@@ -180,7 +207,7 @@ impl Packet {
 mod tests {
     use super::{Ask, Fault, Packet, encode, receive, send};
 
-    fn round_trip(args: &[u8]) -> Packet {
+    fn round_trip(args: &[u8]) -> Packet<'static> {
         let (a, b) = forkyard_sys::socket::pair().unwrap();
         let ask = Ask::Start(super::Request {
             slot: 3,

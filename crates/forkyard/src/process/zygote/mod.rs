@@ -233,7 +233,7 @@ impl Zygote {
         }
     }
 
-    fn born(&mut self, packet: Packet) -> Answer {
+    fn born(&mut self, packet: Packet<'_>) -> Answer {
         match packet.decode() {
             Ok(Reply::Refused(errno)) => Answer::Refused(Errno::from_raw_os_error(errno)),
             Ok(Reply::Born(pid)) => {
@@ -282,7 +282,7 @@ impl Zygote {
     }
 
     /// The next message of the zygote, unless it ends or takes too long.
-    fn hear(&self) -> std::result::Result<Packet, Fault> {
+    fn hear(&self) -> std::result::Result<Packet<'static>, Fault> {
         let ready =
             poll::readable([self.socket.as_fd(), self.pidfd.as_fd()], Some(Instant::now() + PATIENCE))?;
         match ready {
