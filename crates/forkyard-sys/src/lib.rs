@@ -25,6 +25,7 @@ pub mod limits;
 pub mod mask;
 pub mod memfd;
 pub mod mmap;
+pub mod named;
 pub mod net;
 pub mod orphan;
 pub mod pidfd;

@@ -41,6 +41,19 @@ impl Mapping {
         Ok(Mapping { address, len })
     }
 
+    /// Maps the first `len` bytes of a file that others may shrink, to read and write: an access beyond its end is a SIGBUS then.
+    ///
+    /// # Errors
+    /// `EINVAL`: it is empty. `ENOMEM`, `EAGAIN`: no address space.
+    pub fn shared_unsealed(fd: impl AsFd, len: usize) -> Result<Mapping> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new range at an address of the kernel's choice; nothing mapped before is touched.
+        let address =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, fd, 0)? };
+        let address = NonNull::new(address.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Mapping { address, len })
+    }
+
     /// Takes real memory for a range of a writable mapping, so that shortage is an error here and never a SIGBUS later. Does
     /// without the file's descriptor, which somebody may have closed.
     ///

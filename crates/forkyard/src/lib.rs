@@ -64,7 +64,7 @@ pub use process::{signal, thread};
 pub use error::{Error, Panic, Result};
 pub use forkyard_macros::{ShmSafe, handler, task};
 pub use process::Task;
-pub use shm::ShmSafe;
+pub use shm::{SharedMemory, ShmSafe};
 
 /// What the macros' output uses.
 #[doc(hidden)]

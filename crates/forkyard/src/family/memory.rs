@@ -18,7 +18,7 @@ pub(super) fn open(pid: u32) -> Result<File> {
         std::io::ErrorKind::NotFound => Error::new(what(), Kind::Gone("there is no such process".to_owned())),
         _ => Error::io(what(), &error),
     })?;
-    let arena = descriptors.flatten().map(|entry| entry.path()).find(|path| is_arena(path));
+    let arena = descriptors.flatten().map(|entry| entry.path()).find(is_arena);
     let path = arena.ok_or_else(|| {
         let why = "it takes part in none: no process of Forkyard's, or one that has started nothing and shared nothing";
         Error::new(what(), Kind::Invalid(why.to_owned()))

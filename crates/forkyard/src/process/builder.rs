@@ -114,6 +114,8 @@ impl Builder {
         let attributes = self.attributes(runtime)?;
         let mut call = task.call(&args)?;
         let kept = std::mem::take(&mut call.kept);
+        // What travels has its copies; a fork is not to inherit the originals as well.
+        drop(args);
         let child = match start {
             Start::Zygote => runtime.start_by_zygote(&call, attributes)?,
             Start::Spawn => runtime.start_by_exec(&call, attributes)?,

@@ -32,13 +32,15 @@ pub(crate) enum Kind {
     Array = 12,
     /// A queue.
     Queue = 13,
+    /// A name of [`SharedMemory`](super::SharedMemory).
+    SharedMemory = 14,
     /// Bytes, in tests.
     #[cfg(test)]
     Bytes = 999,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Mutex,
         Kind::RwLock,
         Kind::Lock,
@@ -52,6 +54,7 @@ impl Kind {
         Kind::Value,
         Kind::Array,
         Kind::Queue,
+        Kind::SharedMemory,
     ];
 
     /// The kind of this number.

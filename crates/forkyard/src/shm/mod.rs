@@ -7,6 +7,7 @@ mod join;
 mod kind;
 mod life;
 mod local;
+mod named;
 mod participant;
 mod safe;
 mod shared;
@@ -19,6 +20,8 @@ pub(crate) use arena::{attach, existing, get, observe, refuse};
 pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};
+pub use named::SharedMemory;
+pub(crate) use named::repair as remove_name;
 pub(crate) use participant::{
     Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, joined, me, who,
 };

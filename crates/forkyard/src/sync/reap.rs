@@ -26,5 +26,7 @@ pub(crate) fn reap() -> bool {
 
 /// Brings an object into a state that a living process could have left, and has its sleepers look at it.
 fn repair(object: shm::ObjectRef, dead: shm::Id) {
-    let _ = (object, dead);
+    if object.kind() == Some(shm::Kind::SharedMemory) {
+        shm::remove_name(object, dead);
+    }
 }

@@ -21,6 +21,7 @@ use crate::process::context::Parent;
 use crate::process::swarm::{self, Swarm};
 use crate::process::{exit, fd, panic, task};
 use crate::shm::{self, Table};
+use crate::sync;
 
 /// What the zygote and all its children share.
 struct World {
@@ -64,6 +65,8 @@ pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
     }
     if !once && requester_died(world) {
         sweep(&world.token);
+        // What it held, names among it, is this process's to clean up if nobody else of the family is left.
+        sync::reap();
     }
     clone::exit_now(0)
 }
