@@ -17,7 +17,8 @@ use std::sync::{Mutex, OnceLock};
 use forkyard_sys::mmap::Mapping;
 use forkyard_sys::{Errno, memfd};
 
-use super::chunk::{CHUNK, Entry};
+use super::chunk::CHUNK;
+use super::entry::Entry;
 use super::life::Id;
 use super::participant::Page;
 use super::safe::ShmAtomic;

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
+use super::allocate::Found;
 use super::arena;
-use super::block::Found;
 use super::life::Id;
 use super::participant::joined;
 use crate::sync_std::lock;

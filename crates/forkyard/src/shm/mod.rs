@@ -1,8 +1,10 @@
 //! Memory that processes share. README.md beside this file tells how it survives the death of whoever uses it.
 
+mod allocate;
 mod arena;
 mod block;
 mod chunk;
+mod entry;
 mod join;
 mod kind;
 mod life;

@@ -21,8 +21,9 @@ use std::sync::Arc;
 use forkyard_sys::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use super::allocate::{Found, HEADER};
 use super::arena::{self, Arena};
-use super::block::{Found, HEADER, State};
+use super::block::State;
 use super::join::reap;
 use super::kind::Kind;
 use super::life::Id;

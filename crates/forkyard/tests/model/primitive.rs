@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use loom::sync::atomic::fence;
+pub(crate) use loom::sync::atomic::fence;
 use loom::sync::{Arc, Condvar, Mutex};
 
 pub(crate) use std::sync::atomic::Ordering;
