@@ -37,15 +37,23 @@ tests() {
 # The integration tests that start processes: they are run again with each fallback forced. Not the two that stop or
 # step the zygote itself, which a fallback does without.
 process_tests() {
+    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|.*browser.*)$' |
+        grep -vxFf <(sync_tests)
+}
+
+# Those of shared memory and synchronisation: they are run again without futex_waitv.
+sync_tests() {
+    integration_tests | grep -E "^--test=($sync)$"
+}
+sync='(stepkill_|storm_)?sync|r?lock|mutex|rwlock|once|deadlock|semaphore|condition|event|barrier|value|array|family|queue'
+
+integration_tests() {
     local path name
     for path in crates/*/tests/*.rs crates/*/tests/*/main.rs; do
         [ -e "$path" ] || continue
         name=${path#*/tests/}
         name=${name%/main.rs}
-        case ${name%.rs} in
-        layering | platform | examples | fallbacks | ui | flags | *browser*) ;;
-        *) echo "--test=${name%.rs}" ;;
-        esac
+        echo "--test=${name%.rs}"
     done
 }
 
@@ -74,6 +82,9 @@ done
 tests "without close-range and pidfd-info" 240 \
     env FORKYARD_TEST_FALLBACK=close-range,pidfd-info cargo test --quiet -p forkyard --no-fail-fast \
     --test=process --test=lifetime --test=waiting --test=identity --test=surroundings --test=command
+mapfile -t again_sync < <(sync_tests)
+tests "without futex-waitv" 300 \
+    env FORKYARD_TEST_FALLBACK=futex-waitv cargo test --quiet -p forkyard --no-fail-fast --lib "${again_sync[@]}"
 runner=$(as_pid_1)
 if [ -n "$runner" ]; then
     target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
