@@ -15,6 +15,7 @@ use forkyard_sys::{Errno, Pid, clone, pidfd, wait};
 use super::builder::Attributes;
 use super::child::{self, Post};
 use super::context::Parent;
+use super::task;
 use crate::global::Global;
 
 /// What every child of a swarm does.
@@ -43,22 +44,31 @@ pub(super) fn enlisted() -> Option<Swarm> {
     SWARM.get().copied()
 }
 
-/// Becomes a child of a swarm.
+/// Becomes a child of a bare swarm.
+pub(super) fn become_bare(swarm: Swarm, number: u64, requester: Pid) -> ! {
+    if !child::die_with(requester) {
+        clone::exit_now(child::EXIT_BEFORE_TASK);
+    }
+    // The name is decoration.
+    let _ = forkyard_sys::prctl::set_name(swarm.name);
+    forkyard_sys::mask::replace(0);
+    clone::exit_now((swarm.run)(number))
+}
+
+/// Brings what a bare child does before its function into a zygote's memory.
+pub(crate) fn rehearse_bare() {
+    task::touch(become_bare as *const u8);
+    let _ = forkyard_sys::prctl::set_name(super::zygote::NAME);
+    forkyard_sys::mask::replace(forkyard_sys::mask::current());
+}
+
+/// Becomes a child of a swarm that is not bare.
 pub(super) fn become_one(
     swarm: Swarm,
     number: u64,
     requester: Pid,
     identity: impl FnOnce() -> (Post, Parent),
 ) -> ! {
-    if swarm.bare {
-        if !child::die_with(requester) {
-            clone::exit_now(child::EXIT_BEFORE_TASK);
-        }
-        // The name is decoration.
-        let _ = forkyard_sys::prctl::set_name(swarm.name);
-        forkyard_sys::mask::replace(0);
-        clone::exit_now((swarm.run)(number))
-    }
     let (post, parent) = identity();
     let attributes =
         Attributes { name: swarm.name.to_owned(), daemon: true, allow_children: true, guarded: true };

@@ -149,6 +149,9 @@ fn warm_up(inherited: &Inherited) {
     let _rehearsal = inherit::forget_code();
     // Whatever fails here fails in the children too, where it is told.
     let _ = rehearse();
+    swarm::rehearse_bare();
+    process::task::touch(serve_here as *const u8);
+    process::task::touch(Rights::drop_in_child as *const u8);
 }
 
 /// A child's number in its swarm: its slot of the scoreboard, and after how many connections it leaves (0: never).

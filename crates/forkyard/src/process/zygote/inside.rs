@@ -38,7 +38,7 @@ struct World {
 static WORLD: Global<World> = Global::new();
 
 /// What a zygote is called in process lists.
-const NAME: &str = "forkyard-zygote";
+pub(crate) const NAME: &str = "forkyard-zygote";
 
 /// The zygote's whole life.
 pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
@@ -298,6 +298,9 @@ fn clone_one_of(
 }
 
 fn become_one_of(world: &'static World, swarm: Swarm, slot: &'static Slot, index: u32, number: u64) -> ! {
+    if swarm.bare {
+        swarm::become_bare(swarm, number, world.requester)
+    }
     swarm::become_one(swarm, number, world.requester, || {
         world.marker.write(&world.token);
         let post = Post { slot, index, parcels: world.parcels.as_fd() };

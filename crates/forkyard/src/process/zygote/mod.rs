@@ -5,6 +5,7 @@
 mod entry;
 pub(crate) use entry::{FAMILY, join_family};
 mod inside;
+pub(crate) use inside::NAME;
 pub(crate) mod message;
 mod sweep;
 
