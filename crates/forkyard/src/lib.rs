@@ -45,6 +45,7 @@
 extern crate self as forkyard;
 
 mod error;
+mod fd;
 mod global;
 #[allow(dead_code, unused_imports)]
 mod primitive;

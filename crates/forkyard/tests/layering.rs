@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up. Modules of the first group belong to no layer: they are below all of them.
 const LAYERS: [&[&str]; 11] = [
-    &["error", "global", "time", "primitive", "sync_std"],
+    &["error", "fd", "global", "time", "primitive", "sync_std"],
     &["shm"],
     &["sync"],
     &["channel"],

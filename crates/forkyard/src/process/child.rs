@@ -13,7 +13,7 @@ use super::board::{INLINE, Slot, State};
 use super::builder::Attributes;
 use super::context::{self, Parent};
 use super::zygote::message;
-use super::{exit, fd, panic, task};
+use super::{exit, panic, task};
 use crate::error::{Error, Panic, Result};
 use crate::global::Global;
 
@@ -62,7 +62,7 @@ pub(crate) fn die_with(requester: Pid) -> bool {
 
 /// Calls a registered task and tells its outcome; the exit code to end with.
 pub(crate) fn call(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> i32 {
-    run(|| task::find(name).and_then(|invoke| fd::incoming(fds, || invoke(args))))
+    run(|| task::find(name).and_then(|invoke| crate::fd::incoming(fds, || invoke(args))))
 }
 
 /// Runs the task and ends the process with its outcome.

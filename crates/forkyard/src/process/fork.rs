@@ -24,7 +24,7 @@ use super::handle::Child;
 use super::runtime::Runtime;
 use super::task::{self, Call};
 use super::template::Template;
-use super::{exit, fd, limit, panic, signal, zygote};
+use super::{exit, limit, panic, signal, zygote};
 use crate::error::{Error, Kind, Result};
 use crate::sync_std::lock;
 
@@ -56,7 +56,7 @@ pub(crate) fn start_call(
     let join_family = joiner(runtime, &attributes)?;
     let task = || {
         join_family();
-        task::find(call.task).and_then(|invoke| fd::incoming(call.fds, || invoke(&call.args)))
+        task::find(call.task).and_then(|invoke| crate::fd::incoming(call.fds, || invoke(&call.args)))
     };
     // SAFETY: just checked.
     unsafe { copy(runtime, attributes, task) }

@@ -11,7 +11,6 @@ mod command;
 mod context;
 mod exit;
 mod fate;
-pub(crate) mod fd;
 mod fork;
 mod handle;
 mod keeper;
@@ -27,13 +26,13 @@ mod unseen;
 mod waiting;
 mod zygote;
 
+pub use crate::fd::Fd;
 pub use builder::{Builder, Start, fork, spawn};
 pub use command::{
     Output, Pipeline, PipelineOutput, Popen, PopenMode, Program, Stages, Stdio, exec, popen, popen2, system,
 };
 pub use context::{Current, Parent, current, parent};
 pub use exit::{_exit, at_exit, exit};
-pub use fd::Fd;
 pub use forkyard_sys::Pid;
 pub use forkyard_sys::wait::{Ending, ExitStatus, Usage};
 pub use handle::{Child, Process};

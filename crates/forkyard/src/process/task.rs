@@ -15,7 +15,7 @@ use std::ops::Deref;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{fd, limit};
+use super::limit;
 use crate::error::{Error, Kind, Result};
 use crate::shm::{self, Keep};
 
@@ -146,14 +146,18 @@ impl<F> Task<F> {
         Args: Serialize,
     {
         let what = || format!("encode the arguments of task {}", self.entry.name);
-        let ((args, outgoing), kept) = shm::outgoing(|| fd::outgoing(|| postcard::to_stdvec(args)));
+        let ((args, outgoing), kept) = shm::outgoing(|| crate::fd::outgoing(|| postcard::to_stdvec(args)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os_hint(what(), errno, limit::hint(errno)));
         }
         let fds = outgoing.fds;
         let args = args.map_err(|e| Error::new(what(), Kind::Codec(e.to_string())))?;
-        if fds.len() > fd::MAX_FDS {
-            let why = format!("{} file descriptors, and one call carries at most {}", fds.len(), fd::MAX_FDS);
+        if fds.len() > crate::fd::MAX_FDS {
+            let why = format!(
+                "{} file descriptors, and one call carries at most {}",
+                fds.len(),
+                crate::fd::MAX_FDS
+            );
             return Err(Error::new(what(), Kind::Invalid(why)));
         }
         Ok(Call { task: self.entry.name, args, fds, kept })

@@ -258,7 +258,7 @@ fn serve_one(desk: &Desk<'_>, handed: Handed, handler: &Ready, buffer: &mut Vec<
         Ready::Task(invoke) => {
             let arguments = Connection::encode(number, peer);
             // What a handler has to say about failing, `#[handler]` has reported.
-            let _ = process::fd::incoming(vec![fd], || invoke(&arguments));
+            let _ = crate::fd::incoming(vec![fd], || invoke(&arguments));
             Over::Finished
         }
         Ready::Nothing => Over::Finished,

@@ -19,7 +19,7 @@ use crate::process::builder::Attributes;
 use crate::process::child::{self, Post};
 use crate::process::context::Parent;
 use crate::process::swarm::{self, Swarm};
-use crate::process::{exit, fd, panic, task};
+use crate::process::{exit, panic, task};
 use crate::shm::{self, Table};
 use crate::sync;
 
@@ -176,14 +176,14 @@ fn nothing() {}
 
 /// Touches what every task touches.
 fn touch() {
-    fd::incoming(Vec::new(), || fd::outgoing(|| ()));
+    crate::fd::incoming(Vec::new(), || crate::fd::outgoing(|| ()));
     let _ = panic::catch(|| ());
     exit::rehearse();
     drop(Vec::<u8>::with_capacity(64));
 }
 
 fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String> {
-    let call = || task::find(name).and_then(|invoke| fd::incoming(fds, || invoke(args)));
+    let call = || task::find(name).and_then(|invoke| crate::fd::incoming(fds, || invoke(args)));
     match panic::catch(call) {
         // A preload that can fail returns `Result<(), String>`; the encoding of `()` is empty.
         Ok(Ok(result)) if result.is_empty() => Ok(()),
