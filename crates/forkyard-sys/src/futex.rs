@@ -126,6 +126,11 @@ pub fn set_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
     change_and_wake(word, WakeOp::OrShift, (bit % 32) as u16, most)
 }
 
+/// Clears one bit of the word and wakes its sleepers in one such call.
+pub fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
+    change_and_wake(word, WakeOp::AndNShift, (bit % 32) as u16, most)
+}
+
 fn change_and_wake(word: &AtomicU32, op: WakeOp, argument: u16, most: u32) -> u32 {
     // The call can wake once more if the old value has a certain relation to a small number: it is not to.
     let unlike = u16::from(word.load(Ordering::Relaxed) == 0);
@@ -142,7 +147,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::{Duration, Instant};
 
-    use super::{Woken, add_and_wake, set_bit_and_wake, wait_any, wait_one, wake};
+    use super::{Woken, add_and_wake, clear_bit_and_wake, set_bit_and_wake, wait_any, wait_one, wake};
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -162,6 +167,8 @@ mod tests {
         assert_eq!(set_bit_and_wake(&word, 31, 1), 0);
         assert_eq!(add_and_wake(&word, 2047, u32::MAX), 0);
         assert_eq!(word.load(Ordering::Acquire), (5 + (1 << 20) + 2047) | 1 << 31);
+        assert_eq!(clear_bit_and_wake(&word, 31, 1), 0);
+        assert_eq!(word.load(Ordering::Acquire), 5 + (1 << 20) + 2047);
     }
 
     #[test]

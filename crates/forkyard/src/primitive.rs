@@ -41,3 +41,8 @@ pub(crate) fn add_and_wake(word: &AtomicU32, add: u32, most: u32) -> u32 {
 pub(crate) fn set_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
     sys::set_bit_and_wake(word, bit, most)
 }
+
+/// Clears one bit in the word and wakes its sleepers, in one such step.
+pub(crate) fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
+    sys::clear_bit_and_wake(word, bit, most)
+}

@@ -5,6 +5,7 @@ mod describe;
 mod raw;
 mod reap;
 mod sleep;
+mod word;
 
 pub(crate) use describe::describe;
 pub(crate) use reap::reap;

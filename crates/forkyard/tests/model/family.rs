@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use loom::sync::Arc;
 use loom::thread::JoinHandle;
@@ -75,8 +76,30 @@ pub(crate) struct Patient;
 
 impl Waiter for Patient {}
 
+/// Never waits.
+pub(crate) struct Impatient(Instant);
+
+impl Impatient {
+    /// For the calling thread, which never sleeps from now on.
+    pub(crate) fn here() -> Impatient {
+        primitive::impatient();
+        Impatient(Instant::now())
+    }
+}
+
+impl Waiter for Impatient {
+    fn until(&self) -> Option<Instant> {
+        Some(self.0)
+    }
+}
+
 /// For those that nobody reaps.
 pub(crate) fn unseen(_: Id) {}
+
+/// Waits for those that nobody killed.
+pub(crate) fn join(all: impl IntoIterator<Item = JoinHandle<bool>>) {
+    all.into_iter().for_each(|one| assert!(!one.join().unwrap()));
+}
 
 /// Checks a model in all orders with at most so many preemptions.
 pub(crate) fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {

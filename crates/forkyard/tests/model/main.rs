@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod alloc;
+mod barrier;
+mod condition;
+mod event;
 mod family;
 mod lock;
+mod permits;
 mod primitive;
+mod semaphore;
 mod shm;
 mod sync;

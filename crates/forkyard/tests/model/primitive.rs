@@ -27,6 +27,7 @@ loom::thread_local! {
     static STEPS_LEFT: Cell<Option<u32>> = Cell::new(None);
     static HURRIES: Cell<bool> = Cell::new(false);
     static INTERRUPTED: Cell<bool> = Cell::new(false);
+    static IMPATIENT: Cell<bool> = Cell::new(false);
 }
 
 /// This thread is to be killed before the step after so many.
@@ -42,6 +43,11 @@ pub(crate) fn hurry() {
 /// Each sleep of this thread is ended by a signal, unless it is woken before.
 pub(crate) fn be_interrupted() {
     INTERRUPTED.with(|interrupted| interrupted.set(true));
+}
+
+/// This thread never sleeps: its time is up at once.
+pub(crate) fn impatient() {
+    IMPATIENT.with(|impatient| impatient.set(true));
 }
 
 fn step() {
@@ -164,6 +170,9 @@ pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
     if words.iter().any(|(word, expected)| word.0.load(Ordering::SeqCst) != *expected) {
         return Woken::Look;
     }
+    if IMPATIENT.with(Cell::get) {
+        return Woken::TimedOut;
+    }
     let (bell, ticket) = (Arc::new(Condvar::new()), sleepers.tickets);
     sleepers.tickets += 1;
     let words = words.iter().map(|(word, _)| address(word)).collect();
@@ -212,6 +221,13 @@ pub(crate) fn set_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
     step();
     let mut sleepers = SLEEPERS.lock().unwrap();
     word.0.fetch_or(1 << bit, Ordering::SeqCst);
+    wake_in(&mut sleepers, word, most)
+}
+
+pub(crate) fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
+    step();
+    let mut sleepers = SLEEPERS.lock().unwrap();
+    word.0.fetch_and(!(1 << bit), Ordering::SeqCst);
     wake_in(&mut sleepers, word, most)
 }
 

@@ -5,3 +5,5 @@
 pub(crate) mod raw;
 #[path = "../../src/sync/sleep.rs"]
 mod sleep;
+#[path = "../../src/sync/word/mod.rs"]
+pub(crate) mod word;
