@@ -253,6 +253,14 @@ pub fn finish_sending(socket: impl AsFd) -> Result<()> {
     rustix::net::shutdown(socket, rustix::net::Shutdown::Write)
 }
 
+/// Says that nothing more will be received: who sends more gets `EPIPE`.
+///
+/// # Errors
+/// `ENOTCONN`: it is not connected any more.
+pub fn finish_receiving(socket: impl AsFd) -> Result<()> {
+    rustix::net::shutdown(socket, rustix::net::Shutdown::Read)
+}
+
 /// Ends both directions, for every process that holds the socket.
 ///
 /// # Errors

@@ -37,6 +37,14 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
+/// Makes two connected stream sockets, close-on-exec.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`: no fd left.
+pub fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+}
+
 /// Sends one message, whole, with fds. Never raises SIGPIPE.
 ///
 /// # Errors

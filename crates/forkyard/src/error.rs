@@ -50,6 +50,10 @@ pub(crate) enum Kind {
     Protocol(String),
     /// What the caller gave is not acceptable.
     Invalid(String),
+    /// The other end of a connection is gone.
+    Disconnected(String),
+    /// A peer does not know the key, or does not believe that we do.
+    Authentication(String),
     /// There is no room for more in the family's shared memory.
     Full(String),
     /// A shared object is gone: its last holder has dropped it or died.
@@ -197,6 +201,18 @@ impl Error {
         matches!(self.0.kind, Kind::Invalid(_))
     }
 
+    /// True if the other end of a connection is gone, by a drop or a death.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        matches!(self.0.kind, Kind::Disconnected(_))
+    }
+
+    /// True if a peer does not know the key, or does not believe that we do.
+    #[must_use]
+    pub fn is_authentication(&self) -> bool {
+        matches!(self.0.kind, Kind::Authentication(_))
+    }
+
     /// True if there is no room for more in the family's shared memory, or in its process table.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -273,7 +289,7 @@ impl fmt::Display for Kind {
             ),
             Kind::ChildEnded { status, ended } => write!(f, "the child {ended}: {status}"),
             Kind::Panicked { panic, .. } => write!(f, "the child {panic}"),
-            Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) | Kind::Full(why) | Kind::Gone(why) => {
+            Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) | Kind::Disconnected(why) | Kind::Authentication(why) | Kind::Full(why) | Kind::Gone(why) => {
                 f.write_str(why)
             }
         }
@@ -299,6 +315,8 @@ impl From<Error> for std::io::Error {
             Kind::Os { errno, .. } => std::io::Error::from(*errno).kind(),
             Kind::TimedOut => ErrorKind::TimedOut,
             Kind::Invalid(_) => ErrorKind::InvalidInput,
+            Kind::Disconnected(_) => ErrorKind::UnexpectedEof,
+            Kind::Authentication(_) => ErrorKind::PermissionDenied,
             Kind::Full(_) => ErrorKind::OutOfMemory,
             Kind::Gone(_) => ErrorKind::NotFound,
             Kind::Codec(_) | Kind::Protocol(_) => ErrorKind::InvalidData,

@@ -56,6 +56,7 @@ pub mod sync;
 mod sync_std;
 mod time;
 
+pub mod channel;
 pub mod family;
 pub mod process;
 pub mod serve;

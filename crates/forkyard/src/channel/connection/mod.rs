@@ -1,0 +1,410 @@
+//! Pipes and sockets that carry messages.
+//!
+//! A [`Connection`] is one end of a stream; its frames are those of Python's `multiprocessing.connection`, so a Python process may have
+//! the other end. [`pipe`] makes two that belong together; [`Listener`] and [`connect`] make them over a Unix socket or TCP, after both sides
+//! have shown that they know the same key.
+//!
+//! Killed here: what a process had sent whole arrives; of a half-sent message the receiver gets none and is told that the other end is
+//! gone. The kernel closes what the dead had open.
+
+mod auth;
+mod frame;
+mod listener;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use forkyard_sys::poll::{PollFd, PollFlags, poll};
+use forkyard_sys::{Errno, net, socket};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use self::auth::AuthKey;
+pub use self::listener::{Address, Client, Listener, connect};
+
+use self::frame::{Incoming, Wrong, header};
+use crate::error::{Error, Kind, Result};
+use crate::fd::Fd;
+use crate::sync_std::lock;
+use crate::time::Deadline;
+
+/// Messages up to this size are sent with their header in one piece.
+const TOGETHER: usize = 16 * 1024;
+
+/// One end of a pipe or of a socket, that carries messages.
+///
+/// All of it may be used by several threads at a time. It travels among the arguments of a task as [`Fd`] does: both processes have it
+/// then, and the other end sees the end of the stream only when all have dropped it.
+pub struct Connection {
+    fd: Fd,
+    incoming: Mutex<Incoming>,
+    outgoing: Mutex<Outgoing>,
+}
+
+/// The rest of a message whose sender's time was up in the middle of it; it goes first.
+#[derive(Default)]
+struct Outgoing {
+    rest: Vec<u8>,
+    sent: usize,
+}
+
+/// Makes a pipe that goes both ways: what is sent at one end is received at the other.
+///
+/// ```
+/// use forkyard::channel::{Connection, pipe};
+/// use forkyard::process;
+///
+/// #[forkyard::task]
+/// fn answer(parent: Connection) {
+///     let question: String = parent.recv().unwrap();
+///     parent.send(&question.len()).unwrap();
+/// }
+///
+/// let (ours, theirs) = pipe()?;
+/// let child = process::spawn(answer, (theirs,))?;
+/// ours.send(&"how long?")?;
+/// assert_eq!(ours.recv::<usize>()?, 9);
+/// child.join()?;
+/// assert!(ours.recv::<usize>().unwrap_err().is_disconnected());
+/// # Ok::<(), forkyard::Error>(())
+/// ```
+///
+/// # Errors
+/// No descriptor left.
+#[doc(alias = "Pipe")]
+#[doc(alias = "socketpair")]
+pub fn pipe() -> Result<(Connection, Connection)> {
+    let (one, other) = socket::stream_pair().map_err(|errno| Error::os("make a pipe", errno))?;
+    Ok((Connection::over(one), Connection::over(other)))
+}
+
+/// Makes a pipe that goes one way: the first end receives what is sent at the second.
+///
+/// # Errors
+/// No descriptor left.
+pub fn pipe_one_way() -> Result<(Connection, Connection)> {
+    let (reader, writer) = pipe()?;
+    let shut = net::finish_sending(&reader.fd).and_then(|()| net::finish_receiving(&writer.fd));
+    shut.map_err(|errno| Error::os("make a pipe", errno))?;
+    Ok((reader, writer))
+}
+
+/// Waits until at least one of these can be read from without waiting, or is closed at its other end: connections, handles of processes, and
+/// whatever else has a descriptor. Tells which, by their places; none when the time has passed.
+///
+/// # Errors
+/// As poll(2).
+pub fn wait(objects: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<usize>> {
+    let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+    let mut fds: Vec<_> = objects.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    poll(&mut fds, deadline.timeout()).map_err(|errno| Error::os("wait for connections", errno))?;
+    Ok((0..).zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(place, _)| place).collect())
+}
+
+impl Connection {
+    fn over(fd: OwnedFd) -> Connection {
+        Connection { fd: fd.into(), incoming: Mutex::default(), outgoing: Mutex::default() }
+    }
+
+    /// Sends a value.
+    ///
+    /// # Errors
+    /// It cannot be encoded; else as [`send_bytes`](Connection::send_bytes).
+    pub fn send<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
+        self.send_until(value, Deadline::NEVER)
+    }
+
+    /// As [`send`](Connection::send), for so long.
+    ///
+    /// # Errors
+    /// As [`send_bytes_timeout`](Connection::send_bytes_timeout).
+    pub fn send_timeout<T: Serialize + ?Sized>(&self, value: &T, timeout: Duration) -> Result<()> {
+        self.send_until(value, Deadline::after(timeout))
+    }
+
+    fn send_until<T: Serialize + ?Sized>(&self, value: &T, deadline: Deadline) -> Result<()> {
+        let bytes = postcard::to_stdvec(value)
+            .map_err(|error| Error::new("encode a message", Kind::Codec(error.to_string())))?;
+        self.send_bytes_until(&bytes, deadline)
+    }
+
+    /// Receives a value.
+    ///
+    /// # Errors
+    /// The message is no such value; else as [`recv_bytes`](Connection::recv_bytes).
+    pub fn recv<T: DeserializeOwned>(&self) -> Result<T> {
+        decoded(&self.recv_bytes()?)
+    }
+
+    /// As [`recv`](Connection::recv), for so long.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T> {
+        decoded(&self.recv_bytes_timeout(timeout)?)
+    }
+
+    /// Sends a message of bytes.
+    ///
+    /// # Errors
+    /// [`is_disconnected`](Error::is_disconnected): the other end is gone.
+    pub fn send_bytes(&self, message: &[u8]) -> Result<()> {
+        self.send_bytes_until(message, Deadline::NEVER)
+    }
+
+    /// As [`send_bytes`](Connection::send_bytes), for so long.
+    ///
+    /// # Errors
+    /// [`is_timeout`](Error::is_timeout) when the time has passed: what is left of a message that was begun is kept, and sent before the next
+    /// one. Else as [`send_bytes`](Connection::send_bytes).
+    pub fn send_bytes_timeout(&self, message: &[u8], timeout: Duration) -> Result<()> {
+        self.send_bytes_until(message, Deadline::after(timeout))
+    }
+
+    /// As [`send_bytes_timeout`](Connection::send_bytes_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`send_bytes_timeout`](Connection::send_bytes_timeout).
+    pub fn send_bytes_deadline(&self, message: &[u8], deadline: Instant) -> Result<()> {
+        self.send_bytes_until(message, deadline.into())
+    }
+
+    fn send_bytes_until(&self, message: &[u8], deadline: Deadline) -> Result<()> {
+        let mut outgoing = lock(&self.outgoing);
+        self.flush(&mut outgoing, deadline)?;
+        let (header, len) = header(message.len() as u64);
+        if message.len() <= TOGETHER {
+            outgoing.rest.clear();
+            outgoing.rest.extend_from_slice(&header[..len]);
+            outgoing.rest.extend_from_slice(message);
+            outgoing.sent = 0;
+            let result = self.flush(&mut outgoing, deadline);
+            if result.is_err() && outgoing.sent == 0 {
+                // Not begun, so it was not sent at all.
+                outgoing.rest.clear();
+            }
+            return result;
+        }
+        let mut sent = self.push(&header[..len], deadline).map_err(|(sent, error)| {
+            if sent > 0 {
+                outgoing.keep(&header[sent..len], message);
+            }
+            error
+        })?;
+        debug_assert_eq!(sent, len);
+        sent = 0;
+        match self.push(&message[sent..], deadline) {
+            Ok(_) => Ok(()),
+            Err((some, error)) => {
+                outgoing.keep(&[], &message[some..]);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends what was left of an earlier message.
+    fn flush(&self, outgoing: &mut Outgoing, deadline: Deadline) -> Result<()> {
+        if outgoing.sent < outgoing.rest.len() {
+            match self.push(&outgoing.rest[outgoing.sent..], deadline) {
+                Ok(_) => {}
+                Err((sent, error)) => {
+                    outgoing.sent += sent;
+                    return Err(error);
+                }
+            }
+        }
+        outgoing.rest.clear();
+        outgoing.sent = 0;
+        Ok(())
+    }
+
+    /// Sends all of these bytes; with an error, how many were sent.
+    fn push(&self, bytes: &[u8], deadline: Deadline) -> std::result::Result<usize, (usize, Error)> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match net::send(&self.fd, &bytes[sent..], deadline == Deadline::NEVER) {
+                Ok(count) => sent += count,
+                Err(Errno::AGAIN) => self.ready(PollFlags::OUT, deadline).map_err(|error| (sent, error))?,
+                Err(errno) => return Err((sent, failed("send a message", errno))),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Receives a message of bytes.
+    ///
+    /// # Errors
+    /// [`is_disconnected`](Error::is_disconnected): the last other end is gone, by a drop or a death. The peer sends what is no message.
+    pub fn recv_bytes(&self) -> Result<Vec<u8>> {
+        self.recv_bytes_until(u64::MAX, Deadline::NEVER)
+    }
+
+    /// As [`recv_bytes`](Connection::recv_bytes), if a message is there or begins to be: one that does not come whole at once is
+    /// left for the next time.
+    ///
+    /// # Errors
+    /// [`is_timeout`](Error::is_timeout): no whole message is there. Else as [`recv_bytes`](Connection::recv_bytes).
+    pub fn try_recv_bytes(&self) -> Result<Vec<u8>> {
+        self.recv_bytes_until(u64::MAX, Deadline::after(Duration::ZERO))
+    }
+
+    /// As [`recv_bytes`](Connection::recv_bytes), for so long.
+    ///
+    /// # Errors
+    /// [`is_timeout`](Error::is_timeout) when the time has passed: what has arrived of a message is kept for the next time. Else as
+    /// [`recv_bytes`](Connection::recv_bytes).
+    pub fn recv_bytes_timeout(&self, timeout: Duration) -> Result<Vec<u8>> {
+        self.recv_bytes_until(u64::MAX, Deadline::after(timeout))
+    }
+
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_bytes_deadline(&self, deadline: Instant) -> Result<Vec<u8>> {
+        self.recv_bytes_until(u64::MAX, deadline.into())
+    }
+
+    /// As [`recv_bytes`](Connection::recv_bytes), of at most so many bytes: a longer message is an error, after which the connection is of no more use.
+    ///
+    /// # Errors
+    /// As [`recv_bytes`](Connection::recv_bytes).
+    pub fn recv_bytes_most(&self, most: u64) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, Deadline::NEVER)
+    }
+
+    fn recv_bytes_until(&self, most: u64, deadline: Deadline) -> Result<Vec<u8>> {
+        const WHAT: &str = "receive a message";
+        let mut incoming = lock(&self.incoming);
+        loop {
+            let wait = deadline == Deadline::NEVER;
+            match net::receive(&self.fd, incoming.room(), wait) {
+                Ok(0) if incoming.is_begun() => {
+                    let why = "the other end is gone, in the middle of a message".to_owned();
+                    return Err(Error::new(WHAT, Kind::Disconnected(why)));
+                }
+                Ok(0) => {
+                    return Err(Error::new(WHAT, Kind::Disconnected("the other end is gone".to_owned())));
+                }
+                Ok(count) => match incoming.filled(count, most) {
+                    Ok(true) => return Ok(incoming.take()),
+                    Ok(false) => {}
+                    Err(wrong) => return Err(self.give_up(wrong)),
+                },
+                Err(Errno::AGAIN) => self.ready(PollFlags::IN, deadline)?,
+                Err(errno) => return Err(failed(WHAT, errno)),
+            }
+        }
+    }
+
+    /// The peer sends nonsense: nobody knows where its next message would begin.
+    fn give_up(&self, wrong: Wrong) -> Error {
+        // ENOTCONN: it is gone.
+        let _ = net::hang_up(&self.fd);
+        Error::new("receive a message", Kind::Protocol(wrong.text()))
+    }
+
+    /// True if a message, or part of one, or the end of the stream is there, or comes within the time.
+    ///
+    /// # Errors
+    /// As poll(2).
+    pub fn poll(&self, timeout: Duration) -> Result<bool> {
+        Ok(!wait(&[self.as_fd()], Some(timeout))?.is_empty())
+    }
+
+    /// Sends a descriptor of an open file, socket or connection (Python: `reduction.send_handle`). The other end has a descriptor of its own then,
+    /// and receives it by [`recv_fd`](Connection::recv_fd). Only Unix sockets and pipes of [`pipe`] carry descriptors.
+    ///
+    /// # Errors
+    /// As [`send_bytes`](Connection::send_bytes).
+    pub fn send_fd(&self, fd: impl AsFd) -> Result<()> {
+        let mut outgoing = lock(&self.outgoing);
+        self.flush(&mut outgoing, Deadline::NEVER)?;
+        // The byte says how many descriptors come with it.
+        socket::send(&self.fd, &[1], &[fd.as_fd()], false).map_err(|errno| failed("send a descriptor", errno))
+    }
+
+    /// Receives a descriptor.
+    ///
+    /// # Errors
+    /// A message came instead of one; else as [`recv_bytes`](Connection::recv_bytes).
+    pub fn recv_fd(&self) -> Result<OwnedFd> {
+        const WHAT: &str = "receive a descriptor";
+        let _incoming = lock(&self.incoming);
+        match net::receive_with_fd(&self.fd, &mut [0], true) {
+            Ok((0, _)) => Err(Error::new(WHAT, Kind::Disconnected("the other end is gone".to_owned()))),
+            Ok((_, Some(fd))) => Ok(fd),
+            Ok((_, None)) => Err(Error::new(WHAT, Kind::Protocol("bytes came without one".to_owned()))),
+            Err(errno) => Err(failed(WHAT, errno)),
+        }
+    }
+
+    fn ready(&self, flags: PollFlags, deadline: Deadline) -> Result<()> {
+        let mut fds = [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)];
+        match poll(&mut fds, deadline.timeout()) {
+            Ok(0) => Err(Error::new("wait for a connection", Kind::TimedOut)),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Error::os("wait for a connection", errno)),
+        }
+    }
+}
+
+impl Outgoing {
+    fn keep(&mut self, header: &[u8], message: &[u8]) {
+        self.rest = [header, message].concat();
+        self.sent = 0;
+    }
+}
+
+fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes)
+        .map_err(|error| Error::new("decode a message", Kind::Codec(error.to_string())))
+}
+
+fn failed(what: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::PIPE | Errno::CONNRESET => {
+            Error::new(what, Kind::Disconnected("the other end is gone".to_owned()))
+        }
+        errno => Error::os(what, errno),
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Connection {
+    /// Takes over a stream socket, of Python's making for instance.
+    fn from(socket: OwnedFd) -> Connection {
+        Connection::over(socket)
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> OwnedFd {
+        connection.fd.into()
+    }
+}
+
+impl Serialize for Connection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.fd.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Connection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Connection, D::Error> {
+        Fd::deserialize(deserializer).map(|fd| Connection::over(fd.into()))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({:?})", self.fd)
+    }
+}
