@@ -1,6 +1,6 @@
 # Everything one does with Forkyard, a line each. `make serve` and `make test` need Rust, Python 3 and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench storm docs fresh
+.PHONY: help serve test check conformance bench storm docs fresh
 
 ARGS ?=
 
@@ -20,6 +20,12 @@ check:           ## formatting and lints
 	@ci/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@ci/python.sh check || [ $$? = 77 ]
+
+conformance:     ## the interpreter's own multiprocessing tests against the Python package (FORKYARD_CONFORMANCE=harness)
+	@ci/setup.sh build
+	@ci/python.sh build
+	@ci/python.sh conformance $(ARGS)
 
 bench:           ## Forkyard against its peers, ratios in one run
 	@ci/setup.sh bench

@@ -21,6 +21,7 @@ step() {
         steps_passed=$((steps_passed + 1))
         echo "== $name: ok, $((SECONDS - start)) s"
     else
+        [ "$code" = 77 ] && { echo "== $name: skipped"; return; }
         [ "$code" = 124 ] && echo "== $name: still running after $limit s, ended"
         failed_steps+=("$name")
         echo "== $name: FAILED with exit code $code after $((SECONDS - start)) s"
@@ -103,8 +104,20 @@ fi
 
 tests "status page in a browser" 120 ci/browser.py target/debug/forkyard
 
-# cargo's own counts, plus one for each step.
-read -r passed failed < <(awk '/^test result: /{p += $4; f += $6} END {print p + 0, f + 0}' "$log")
+# The Python package, where there is a Python for it.
+versions=$(ci/python.sh versions)
+if [ -n "$versions" ]; then
+    step "python: build" 900 ci/python.sh build
+    for version in $versions; do
+        tests "python $version" 170 ci/python.sh test "$version"
+    done
+fi
+
+# cargo's and pytest's own counts, plus one for each step.
+read -r passed failed < <(awk '
+    /^test result: /{p += $4; f += $6}
+    / in [0-9.]+s( \([0-9:]+\))?$/{for (i = 2; i <= NF; i++) {if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^(failed|errors?),?$/) f += $(i-1)}}
+    END {print p + 0, f + 0}' "$log")
 passed=$((passed + steps_passed))
 echo
 if [ ${#failed_steps[@]} -gt 0 ]; then

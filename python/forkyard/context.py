@@ -1,0 +1,262 @@
+"""Contexts: one for each start method, and the default one.
+
+They are subclasses of the standard library's, whose modules keep the chosen start method, the process that is being
+spawned and the current process. So whatever accepts a ``multiprocessing`` context accepts these: executors, joblib,
+PyTorch. What the factories make is Forkyard's own.
+"""
+
+from __future__ import annotations
+
+from multiprocessing import context as _context
+from multiprocessing.context import AuthenticationError as AuthenticationError
+from multiprocessing.context import BaseContext as BaseContext
+from multiprocessing.context import BufferTooShort as BufferTooShort
+from multiprocessing.context import ProcessError as ProcessError
+from multiprocessing.context import TimeoutError as TimeoutError
+from multiprocessing.context import assert_spawning as assert_spawning
+from multiprocessing.context import get_spawning_popen as get_spawning_popen
+from multiprocessing.context import set_spawning_popen as set_spawning_popen
+from typing import TYPE_CHECKING, Any
+
+from . import reduction as reduction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.process import BaseProcess
+
+    from . import connection, managers, pool, queues, synchronize
+
+__all__: tuple[str, ...] = ()
+
+
+class _Factories:
+    """What makes each object Forkyard's own."""
+
+    if TYPE_CHECKING:
+
+        def get_context(self, method: str | None = None) -> Any: ...
+
+    def Manager(self) -> managers.SyncManager:
+        """Return a manager with a running server process, whose methods make shared objects."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
+        """Return two connection objects connected by a pipe."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
+    def Lock(self) -> synchronize.Lock:
+        """Return a lock that is not recursive."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self) -> synchronize.RLock:
+        """Return a recursive lock."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock: Any = None) -> synchronize.Condition:
+        """Return a condition."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+        """Return a semaphore."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+        """Return a semaphore that is not released more often than it was acquired."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self) -> synchronize.Event:
+        """Return an event."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(
+        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+    ) -> synchronize.Barrier:
+        """Return a barrier."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
+        """Return a queue."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
+        """Return a queue whose items are reported as done."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
+        """Return a queue without a bound and without time-outs."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> pool.Pool:
+        """Return a pool of worker processes."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """Return a shared ctypes object."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+        """Return a shared ctypes array."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """Return a shared ctypes object with a lock."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
+        """Return a shared ctypes array with a lock."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def set_forkserver_preload(self, module_names: list[str]) -> None:
+        """Set the modules that the fork server imports before it forks: a hint."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
+
+class Process(_context.Process):
+    """A process, started by the method that was chosen."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        _default_context.get_context().Process._after_fork()
+
+
+class ForkProcess(_context.ForkProcess):
+    """A process that begins as a copy of this one."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(_context.SpawnProcess):
+    """A process that begins with a new interpreter."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+
+class ForkServerProcess(_context.ForkServerProcess):
+    """A process that begins as a copy of a server process."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class _Concrete(_Factories):
+    """A context of one start method."""
+
+    def get_context(self, method: str | None = None) -> Any:
+        """Return the context of that start method; this one if none is named."""
+        return self if method is None else _context_of(method)
+
+
+class ForkContext(_Concrete, _context.ForkContext):
+    """Starts processes as copies of this one."""
+
+    Process = ForkProcess
+
+
+class SpawnContext(_Concrete, _context.SpawnContext):
+    """Starts processes with a new interpreter."""
+
+    Process = SpawnProcess
+
+
+class ForkServerContext(_Concrete, _context.ForkServerContext):
+    """Starts processes as copies of a server process."""
+
+    Process = ForkServerProcess
+
+
+class DefaultContext(_Factories, _context.DefaultContext):
+    """Starts processes by the method that was chosen, which the standard library's default context keeps."""
+
+    Process = Process
+
+    def __init__(self) -> None:
+        """Keep nothing: see the class."""
+
+    def get_context(self, method: str | None = None) -> Any:
+        """Return the context of that start method; of the chosen one if none is named."""
+        return _context_of(self.get_start_method() if method is None else method)
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Choose the start method: once, unless ``force`` is true."""
+        _real_default.set_start_method(method, force)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """Return the name of the chosen start method."""
+        return _real_default.get_start_method(allow_none)
+
+
+def _context_of(method: str) -> Any:
+    try:
+        context = _concrete_contexts[method]
+    except KeyError:
+        raise ValueError(f"cannot find context for {method!r}") from None
+    context._check_available()
+    return context
+
+
+_real_default: Any = _context._default_context
+_concrete_contexts: dict[str, Any] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+_default_context = DefaultContext()

@@ -1,0 +1,2 @@
+from multiprocessing.synchronize import *
+from multiprocessing.synchronize import Barrier as Barrier

@@ -1,0 +1,86 @@
+"""The start method as a parameter, a deadline for each test, and programs that run in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import forkyard
+
+METHODS = ("fork", "spawn", "forkserver")
+DEADLINE = 60
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def ctx(method: str):
+    return forkyard.get_context(method)
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """A test that hangs fails with its stack."""
+
+    def passed(*_: object) -> None:
+        pytest.fail(f"still running after {DEADLINE} s")
+
+    old = signal.signal(signal.SIGALRM, passed)
+    signal.alarm(DEADLINE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, old)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program in a new interpreter and session; whatever it leaves is killed."""
+
+    def run(source: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "program.py"
+        path.write_text(textwrap.dedent(source))
+        command = [sys.executable, "-W", "error::ResourceWarning", str(path), *args]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | env,
+            start_new_session=True,
+        ) as running:
+            try:
+                out, err = running.communicate(timeout=DEADLINE - 10)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
+        return subprocess.CompletedProcess(command, running.returncode, out, err)
+
+    return run
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Waits until the condition is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not true after {seconds} s"
+        time.sleep(0.005)
+
+
+def state(pid: int) -> str | None:
+    """The letter of proc(5), or None if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
