@@ -6,6 +6,10 @@ use pyo3::prelude::*;
 /// The native part of Forkyard.
 #[pymodule]
 mod _forkyard {
-    #[pymodule_export]
-    const __version__: &str = env!("CARGO_PKG_VERSION");
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }
