@@ -58,6 +58,10 @@ pub(crate) enum Kind {
     Full(String),
     /// A shared object is gone: its last holder has dropped it or died.
     Gone(String),
+    /// A queue was closed.
+    Closed,
+    /// A queue has nothing to give.
+    Empty,
 }
 
 /// A panic that happened in another process or thread.
@@ -225,6 +229,18 @@ impl Error {
         matches!(self.0.kind, Kind::Gone(_))
     }
 
+    /// True if a queue was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0.kind, Kind::Closed)
+    }
+
+    /// True if a queue had no message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self.0.kind, Kind::Empty)
+    }
+
     /// The kernel's error number, if the kernel said no.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -275,6 +291,8 @@ impl fmt::Display for Kind {
             Kind::Os { errno, hint: None } => write!(f, "{errno}"),
             Kind::Os { errno, hint: Some(hint) } => write!(f, "{errno} ({hint})"),
             Kind::TimedOut => f.write_str("timed out"),
+            Kind::Closed => f.write_str("it was closed"),
+            Kind::Empty => f.write_str("it is empty"),
             Kind::NoChildren => f.write_str("there are no children to wait for"),
             Kind::NotAChild => f.write_str("not a child of this process"),
             Kind::AlreadyJoined => f.write_str("its result was already taken by an earlier join"),

@@ -28,13 +28,15 @@
 //! - [`Error`] says what was tried and what came of it: a [`Panic`], an exit status, the limit that a start met.
 //! - [`process::current`], [`process::parent`] and [`process::at_exit`] are for the child's side.
 //! - [`process::Program`] runs other programs: pipes to and from them, pipelines, `system`, `exec`.
+//! - [`channel::Queue`] carries values between processes, and loses none of them; [`channel::ByteQueue`] carries bytes, which are read
+//!   where they lie.
 //! - [`signal`] sends, handles and waits for signals; [`thread`] is [`process`] in one process, by changing one word.
 //! - [`serve`] is the TCP server with a process per connection; its [`handler`](macro@handler) is a task.
 //!
 //! # What it does not do
 //!
 //! - Other systems than Linux (x86-64 and aarch64, glibc, kernel 5.4 or later) do not compile.
-//! - Shared memory, locks and queues between processes are not there yet: use pipes and sockets.
+//! - Shared memory and locks between processes are not there yet: use queues, pipes and sockets.
 //! - A zygote has the standard streams, resource limits, umask and session that its requester had at its first start.
 //!   Directory, environment, signal mask and user are looked at again with every start.
 //! - C++ objects with static storage in libraries that are linked after this crate are not initialised in a zygote, which
@@ -44,6 +46,7 @@
 // The macros' output names this crate, also inside it.
 extern crate self as forkyard;
 
+pub mod channel;
 mod error;
 mod fd;
 mod global;
@@ -56,7 +59,6 @@ pub mod sync;
 mod sync_std;
 mod time;
 
-pub mod channel;
 pub mod family;
 pub mod process;
 pub mod serve;

@@ -1,5 +1,43 @@
-//! Connections that carry messages between processes.
+//! Queues and connections between processes and between threads. README.md beside this file tells how queues survive the death of whoever
+//! uses them.
+//!
+//! ```
+//! use forkyard::channel::Queue;
+//! use forkyard::process;
+//!
+//! #[forkyard::task]
+//! fn square(numbers: Queue<u64>, squares: Queue<u64>) {
+//!     for number in &numbers {
+//!         squares.put(number * number).unwrap();
+//!     }
+//! }
+//!
+//! let (numbers, squares) = (Queue::bounded(100)?, Queue::bounded(100)?);
+//! let child = process::spawn(square, (numbers.clone(), squares.clone()))?;
+//! numbers.put_many(1..=3)?;
+//! numbers.close();
+//! child.join()?;
+//! assert_eq!(squares.get_many(10)?, [1, 4, 9]);
+//! # Ok::<(), forkyard::Error>(())
+//! ```
 
+mod bell;
+mod bytes;
 mod connection;
+mod core;
+mod encode;
+mod error;
+mod layout;
+mod queue;
+mod ring;
+mod word;
 
+pub use bytes::{ByteQueue, Loan, Sample};
 pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};
+pub use error::{GetError, PutError};
+pub use queue::{Iter, Queue};
+
+/// Tells the layers below how to clean up after whoever used a queue: before anything else runs in this process.
+pub(crate) fn set_hooks() {
+    crate::shm::set_queue_hooks(crate::shm::Hooks { repair: layout::repair, dispose: layout::dispose });
+}

@@ -122,6 +122,7 @@ impl Arena {
     pub(super) fn free(&'static self, found: Found, me: Id) {
         let Some(index) = self.chunk_of(found.offset) else { return };
         let Some(entry) = self.table().get(index as usize) else { return };
+        super::hooks::dispose(found);
         match entry.get() {
             Use::Run(count) if entry.change(Use::Run(count), Use::Claimed(me)) => {
                 self.release_chunks(index, count)

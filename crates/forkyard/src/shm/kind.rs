@@ -34,13 +34,15 @@ pub(crate) enum Kind {
     Queue = 13,
     /// A name of [`SharedMemory`](super::SharedMemory).
     SharedMemory = 14,
+    /// A message of a queue, or one that is being made.
+    Message = 15,
     /// Bytes, in tests.
     #[cfg(test)]
     Bytes = 999,
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Mutex,
         Kind::RwLock,
         Kind::Lock,
@@ -55,6 +57,7 @@ impl Kind {
         Kind::Array,
         Kind::Queue,
         Kind::SharedMemory,
+        Kind::Message,
     ];
 
     /// The kind of this number.

@@ -5,11 +5,13 @@ mod arena;
 mod block;
 mod chunk;
 mod entry;
+mod hooks;
 mod join;
 mod kind;
 mod life;
 mod local;
 mod named;
+mod parcel;
 mod participant;
 mod safe;
 mod shared;
@@ -19,11 +21,13 @@ mod tests;
 mod wait;
 
 pub(crate) use arena::{attach, existing, get, observe, refuse};
+pub(crate) use hooks::{Hooks, hooks, set_queue_hooks};
 pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};
 pub use named::SharedMemory;
 pub(crate) use named::repair as remove_name;
+pub(crate) use parcel::{Parcel, ParcelName};
 pub(crate) use participant::{
     Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, joined, me, who,
 };

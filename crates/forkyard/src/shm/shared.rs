@@ -262,6 +262,11 @@ pub(crate) struct ObjectRef {
 }
 
 impl ObjectRef {
+    /// An object that is being freed.
+    pub(super) fn of(found: Found) -> ObjectRef {
+        ObjectRef { found, generation: 0 }
+    }
+
     /// Where its block begins.
     pub(crate) fn offset(&self) -> u64 {
         self.found.offset

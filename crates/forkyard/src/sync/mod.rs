@@ -9,3 +9,4 @@ mod word;
 
 pub(crate) use describe::describe;
 pub(crate) use reap::reap;
+pub(crate) use sleep::{Slept, sleep};

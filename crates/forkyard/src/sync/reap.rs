@@ -29,4 +29,7 @@ fn repair(object: shm::ObjectRef, dead: shm::Id) {
     if object.kind() == Some(shm::Kind::SharedMemory) {
         shm::remove_name(object, dead);
     }
+    if let Some(hooks) = object.kind().and_then(shm::hooks) {
+        (hooks.repair)(object, dead);
+    }
 }

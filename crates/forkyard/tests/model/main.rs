@@ -1,4 +1,4 @@
-//! The state machines of `sync` under a model checker: the very sources, over atomics and futexes of loom's.
+//! The state machines of `sync` and `channel` under a model checker: the very sources, over atomics and futexes of loom's.
 //!
 //! A model runs in every order of its steps that differs, up to a number of preemptions, and fails where somebody sleeps for
 //! ever. A participant may be killed before any of its steps: `killed_anywhere` tries them one by one.
@@ -7,12 +7,14 @@
 
 mod alloc;
 mod barrier;
+mod channel;
 mod condition;
 mod event;
 mod family;
 mod lock;
 mod permits;
 mod primitive;
+mod queue;
 mod semaphore;
 mod shm;
 mod sync;

@@ -18,7 +18,7 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use forkyard_sys::{clone, prctl, socket};
 
-use crate::{shm, sync};
+use crate::{channel, shm, sync};
 
 /// Marks a zygote: `template`, or `once` for one that becomes the first child it is asked for.
 pub(crate) const VARIABLE: &str = "FORKYARD_ZYGOTE";
@@ -45,6 +45,7 @@ extern "C" fn constructor() {
     // This is the process's first thread, and nothing else of the program has run.
     forkyard_sys::robust::link_early();
     shm::set_reaper(sync::reap);
+    channel::set_hooks();
     // SAFETY: getenv reads the environment, which nobody changes before main.
     let value = unsafe { getenv(c"FORKYARD_ZYGOTE".as_ptr()) };
     if value.is_null() || forkyard_sys::fallback::set_uid() {

@@ -1,0 +1,291 @@
+//! What lies where in a queue's block.
+//!
+//! The header is the block's payload: four numbers that are written before anybody else has the queue and never change, and the counters. Behind it
+//! lie the cells, and then the places: each a word, a length, and room for the message's bytes or for its parcel's name.
+//!
+//! # Safety
+//! A [`Layout`] is made of numbers that were checked against the length of the tail, and kept in private memory; so a cell of any position
+//! and a place below the count lie in the block. Whoever makes one sees that the queue is held while it is used. A place's bytes are written by who
+//! claimed it and read by who took its message; the exchanges on its word make that one at a time.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64 as PrivateU64;
+
+use super::ring::{Counters, Ring, Words};
+use super::word::Cell;
+use crate::primitive::{AtomicU64, Ordering};
+use crate::shm::{Id, Kind, ObjectRef, Parcel, ParcelName, Payload};
+
+/// The start of a queue.
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    cells: AtomicU64,
+    places: AtomicU64,
+    stride: AtomicU64,
+    capacity: AtomicU64,
+    unused: [AtomicU64; 12],
+    counters: Counters,
+}
+
+// SAFETY: `repr(C)`, atomics and unused bytes.
+unsafe impl Payload for Header {
+    const KIND: Kind = Kind::Queue;
+}
+const _: () = assert!(size_of::<Header>() == 4 * 128);
+
+/// Bytes of a place before its message.
+const PLACE_HEADER: usize = 16;
+/// Bytes of a message that lies in its place, unless its queue says otherwise.
+pub(crate) const INLINE: usize = 128 - PLACE_HEADER;
+/// In a place's length: the message lies in a parcel, whose name is here.
+const IN_PARCEL: u64 = 1 << 63;
+
+/// The numbers of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    cells: u64,
+    places: u32,
+    stride: usize,
+    capacity: u64,
+}
+
+impl Shape {
+    /// The most messages that a queue can hold.
+    pub(crate) const MOST: u64 = (Cell::MOST_PLACES - 128) as u64;
+
+    /// A queue for so many messages, of which those of so many bytes lie in their places. `None`: that is too many, or none.
+    pub(crate) fn new(capacity: usize, inline: usize) -> Option<Shape> {
+        let capacity = u64::try_from(capacity).ok().filter(|&most| (1..=Shape::MOST).contains(&most))?;
+        let stride = inline.max(PLACE_HEADER).checked_add(PLACE_HEADER)?.checked_next_multiple_of(64)?;
+        // Spare places are for writers that are stopped, and for consumers that are reading.
+        let places = (capacity + (capacity / 4).clamp(4, 64)) as u32;
+        Some(Shape { cells: (capacity + 1).next_power_of_two().max(8), places, stride, capacity })
+    }
+
+    /// Bytes of the tail; `None` if nobody has so many.
+    pub(crate) fn tail(&self) -> Option<usize> {
+        let cells = usize::try_from(self.cells).ok()?.checked_mul(8)?;
+        (self.places as usize).checked_mul(self.stride)?.checked_add(cells)
+    }
+
+    /// Bytes of the largest message that lies in its place.
+    pub(crate) fn inline(&self) -> usize {
+        self.stride - PLACE_HEADER
+    }
+
+    /// How many messages there may be.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    fn write(&self, header: &Header) {
+        header.cells.store(self.cells, Ordering::Relaxed);
+        header.places.store(self.places.into(), Ordering::Relaxed);
+        header.stride.store(self.stride as u64, Ordering::Relaxed);
+        header.capacity.store(self.capacity, Ordering::Relaxed);
+    }
+
+    /// The shape that a header tells of, if it fits into such a tail.
+    fn read(header: &Header, tail: usize) -> Option<Shape> {
+        let stride = usize::try_from(header.stride.load(Ordering::Relaxed)).ok()?;
+        let capacity = usize::try_from(header.capacity.load(Ordering::Relaxed)).ok()?;
+        let shape = Shape::new(capacity, stride.checked_sub(PLACE_HEADER)?)?;
+        let told = (header.cells.load(Ordering::Relaxed), header.places.load(Ordering::Relaxed));
+        let fits = shape.stride == stride && told == (shape.cells, shape.places.into());
+        (fits && shape.tail()? <= tail).then_some(shape)
+    }
+}
+
+/// A queue's words and places.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Layout {
+    counters: NonNull<Counters>,
+    cells: NonNull<AtomicU64>,
+    places: NonNull<u8>,
+    shape: Shape,
+    seen_head: Seen,
+}
+
+/// A line of its own: producers write it, and all read what lies beside it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Seen(PrivateU64);
+
+// SAFETY: what it points to is shared memory that is never unmapped, of atomics, and of bytes that are handed over by them.
+unsafe impl Send for Layout {}
+// SAFETY: as above.
+unsafe impl Sync for Layout {}
+
+impl Clone for Layout {
+    fn clone(&self) -> Layout {
+        Layout {
+            counters: self.counters,
+            cells: self.cells,
+            places: self.places,
+            shape: self.shape,
+            seen_head: Seen::default(),
+        }
+    }
+}
+
+impl Layout {
+    /// Writes the first words of a queue of this shape.
+    pub(crate) fn make(shape: Shape, header: &Header, tail: NonNull<u8>) {
+        shape.write(header);
+        Ring(Layout::over(shape, header, tail)).init();
+    }
+
+    /// The layout of a queue whose tail begins there; `None` if its header is none of ours.
+    pub(crate) fn of(header: &Header, tail: NonNull<u8>, len: usize) -> Option<Layout> {
+        Some(Layout::over(Shape::read(header, len)?, header, tail))
+    }
+
+    /// The same, of a queue that the reaper found.
+    pub(crate) fn of_object(object: ObjectRef) -> Option<Layout> {
+        let (header, tail) = object.get::<Header, AtomicU64>()?;
+        Layout::of(header, NonNull::from(tail).cast(), size_of_val(tail))
+    }
+
+    fn over(shape: Shape, header: &Header, tail: NonNull<u8>) -> Layout {
+        let cells = shape.cells as usize * 8;
+        Layout {
+            counters: NonNull::from(&header.counters),
+            cells: tail.cast(),
+            // SAFETY: the cells lie in the tail.
+            places: unsafe { tail.add(cells) },
+            shape,
+            seen_head: Seen::default(),
+        }
+    }
+
+    /// What the queue's maker decided.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// A place, if there is one of this number.
+    fn at(&self, number: u32) -> Option<NonNull<u8>> {
+        // SAFETY: below the count: inside the tail.
+        (number < self.shape.places).then(|| unsafe { self.places.add(number as usize * self.shape.stride) })
+    }
+
+    /// A word of a place behind its first.
+    fn field(&self, number: u32, index: usize) -> Option<&AtomicU64> {
+        // SAFETY: a place has room for four words at least.
+        Some(unsafe { self.at(number)?.cast::<AtomicU64>().add(index).as_ref() })
+    }
+
+    /// Writes a message into a place that the caller has claimed. It must fit.
+    #[inline]
+    pub(crate) fn write(&self, number: u32, bytes: &[u8]) {
+        let (Some(place), Some(len)) = (self.at(number), self.field(number, 1)) else { return };
+        let count = bytes.len().min(self.shape.inline());
+        len.store(count as u64, Ordering::Relaxed);
+        // SAFETY: so many bytes lie in the place, which is the caller's.
+        unsafe { place.add(PLACE_HEADER).copy_from_nonoverlapping(NonNull::from(bytes).cast(), count) };
+    }
+
+    /// Notes in a place that the caller has claimed that its message is this parcel.
+    pub(crate) fn write_parcel(&self, number: u32, parcel: &Parcel) {
+        let name = parcel.name();
+        let fields =
+            [(1, parcel.bytes().len() as u64 | IN_PARCEL), (2, name.offset), (3, name.generation.into())];
+        for (index, value) in fields {
+            if let Some(field) = self.field(number, index) {
+                field.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The parcel of a place, and its length, if its message is one.
+    pub(crate) fn parcel(&self, number: u32) -> Option<(ParcelName, u64)> {
+        let field = |index| Some(self.field(number, index)?.load(Ordering::Relaxed));
+        let len = field(1)?;
+        let name = ParcelName { offset: field(2)?, generation: field(3)? as u32 };
+        (len & IN_PARCEL != 0).then_some((name, len & !IN_PARCEL))
+    }
+
+    /// The length of the message in a place, at most what fits.
+    #[inline]
+    pub(crate) fn len(&self, number: u32) -> usize {
+        let len = self.field(number, 1).map_or(0, |len| len.load(Ordering::Relaxed));
+        usize::try_from(len).unwrap_or(usize::MAX).min(self.shape.inline())
+    }
+
+    /// Reads a message of a place that the caller has taken: as much of it as there is room for.
+    #[inline]
+    pub(crate) fn read(&self, number: u32, into: &mut [u8]) {
+        let Some(place) = self.at(number) else { return };
+        let count = into.len().min(self.shape.inline());
+        // SAFETY: so many bytes lie in the place, which is the caller's.
+        unsafe { place.add(PLACE_HEADER).copy_to_nonoverlapping(NonNull::from(into).cast(), count) };
+    }
+}
+
+impl Words for Layout {
+    #[inline]
+    fn counters(&self) -> &Counters {
+        // SAFETY: in the header: see the heading.
+        unsafe { self.counters.as_ref() }
+    }
+
+    #[inline]
+    fn cell(&self, position: u64) -> &AtomicU64 {
+        // SAFETY: the count of cells is a power of two, and they lie in the tail.
+        unsafe { self.cells.add((position & (self.shape.cells - 1)) as usize).as_ref() }
+    }
+
+    #[inline]
+    fn cells(&self) -> u64 {
+        self.shape.cells
+    }
+
+    #[inline]
+    fn place(&self, number: u32) -> Option<&AtomicU64> {
+        // SAFETY: a place begins with its word.
+        Some(unsafe { self.at(number)?.cast::<AtomicU64>().as_ref() })
+    }
+
+    #[inline]
+    fn places(&self) -> u32 {
+        self.shape.places
+    }
+
+    #[inline]
+    fn capacity(&self) -> u64 {
+        self.shape.capacity
+    }
+
+    #[inline]
+    fn seen_head(&self) -> &PrivateU64 {
+        &self.seen_head.0
+    }
+}
+
+/// Repairs a queue that a dead participant held.
+pub(super) fn repair(object: ObjectRef, dead: Id) {
+    let Some(layout) = Layout::of_object(object) else { return };
+    let ring = Ring(layout);
+    let discard = |number| drop_parcel(&ring.0, number);
+    let restore = |number| {
+        if let Some((name, _)) = ring.0.parcel(number) {
+            Parcel::restore(name, dead);
+        }
+    };
+    ring.repair(dead, discard, restore);
+}
+
+/// Frees the parcels in a queue that is being freed.
+pub(super) fn dispose(object: ObjectRef) {
+    if let Some(layout) = Layout::of_object(object) {
+        (0..layout.places()).for_each(|number| drop_parcel(&layout, number));
+    }
+}
+
+fn drop_parcel(layout: &Layout, number: u32) {
+    if let (Some((name, len)), Some(me)) = (layout.parcel(number), crate::shm::joined()) {
+        drop(Parcel::take(name, len, me));
+    }
+}

@@ -1,0 +1,258 @@
+//! Queues of values.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::core::{Core, Message, Refused, Wait};
+use super::encode::{Encoded, refused};
+use super::error::{GetError, PutError};
+use super::layout::INLINE;
+use crate::error::Result;
+use crate::time::Deadline;
+
+/// A queue of values between processes and threads: any number of producers, and of consumers that compete.
+///
+/// Each value goes to one consumer. Values are encoded by [`put`](Queue::put), in its caller; those that need more than 112 bytes lie in a
+/// piece of shared memory of their own. A handle travels in the arguments of a task, and is cloned within a process; the queue and what
+/// is in it go with the last handle.
+///
+/// Order: values of one producer are got in the order in which it put them.
+///
+/// Killed here: a value whose put returned is in the queue, or was got; one whose put did not is there or not, whole. A consumer that is
+/// killed before its get returned loses nothing: the value goes to the next one. Nobody waits for the dead, or for a producer that was stopped.
+#[doc(alias = "mq_open")]
+#[doc(alias = "channel")]
+pub struct Queue<T> {
+    core: Core,
+    values: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Queue<T> {
+        Queue { core: self.core.clone(), values: PhantomData }
+    }
+}
+
+impl<T> Queue<T> {
+    /// A queue for at most so many values at a time.
+    ///
+    /// # Errors
+    /// The capacity is 0, or there is no memory for it.
+    #[track_caller]
+    pub fn bounded(capacity: usize) -> Result<Queue<T>> {
+        Ok(Queue { core: Core::new(capacity, INLINE, Location::caller())?, values: PhantomData })
+    }
+
+    /// How many values there are, while others may put and get more.
+    #[must_use]
+    #[doc(alias = "qsize")]
+    pub fn len(&self) -> usize {
+        self.core.len()
+    }
+
+    /// True if there is no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// True if there is no room for more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.capacity()
+    }
+
+    /// The most values at a time.
+    #[must_use]
+    #[doc(alias = "maxsize")]
+    pub fn capacity(&self) -> usize {
+        self.core.shape().capacity()
+    }
+
+    /// Ends the queue behind the last value: nothing is put any more, and consumers are told when they have got everything.
+    /// True if it was open.
+    pub fn close(&self) -> bool {
+        self.core.close()
+    }
+
+    /// True if it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+}
+
+impl<T: Serialize> Queue<T> {
+    /// Puts a value, waiting for room. When this has returned the value is in the queue, whatever becomes of this process.
+    ///
+    /// # Errors
+    /// With the value: the queue was closed; the value cannot be encoded; there is no memory for it.
+    #[doc(alias = "send")]
+    pub fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
+        self.put_waiting(value, Wait::Until(Deadline::NEVER))
+    }
+
+    /// Puts a value if there is room now.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put), or [`PutError::Full`].
+    #[doc(alias = "put_nowait")]
+    pub fn try_put(&self, value: T) -> std::result::Result<(), PutError<T>> {
+        self.put_waiting(value, Wait::Not)
+    }
+
+    /// Puts a value, waiting for room for so long at most.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put), or [`PutError::TimedOut`].
+    pub fn put_timeout(&self, value: T, timeout: Duration) -> std::result::Result<(), PutError<T>> {
+        self.put_waiting(value, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// Puts a value, waiting for room until then.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put), or [`PutError::TimedOut`].
+    pub fn put_deadline(&self, value: T, deadline: Instant) -> std::result::Result<(), PutError<T>> {
+        self.put_waiting(value, Wait::Until(deadline.into()))
+    }
+
+    #[inline]
+    fn put_waiting(&self, value: T, wait: Wait) -> std::result::Result<(), PutError<T>> {
+        let done = match Encoded::new(&value) {
+            Ok(encoded) => self.core.put(encoded.bytes(), wait),
+            Err(error) => Err(Refused::Failed(error)),
+        };
+        done.map_err(|refused| PutError::of(value, refused))
+    }
+
+    /// Puts all of these, one after the other, waiting for room.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put), with the value that was not put; those before it were.
+    pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> std::result::Result<(), PutError<T>> {
+        values.into_iter().try_for_each(|value| self.put(value))
+    }
+}
+
+impl<T: DeserializeOwned> Queue<T> {
+    /// Gets the next value, waiting for one.
+    ///
+    /// # Errors
+    /// The queue was closed and is empty; or what was got is no `T`, and is gone.
+    #[doc(alias = "recv")]
+    pub fn get(&self) -> std::result::Result<T, GetError> {
+        self.get_waiting(Wait::Until(Deadline::NEVER))
+    }
+
+    /// Gets the next value if there is one now.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get), or [`GetError::Empty`].
+    #[doc(alias = "get_nowait")]
+    pub fn try_get(&self) -> std::result::Result<T, GetError> {
+        self.get_waiting(Wait::Not)
+    }
+
+    /// Gets the next value, waiting for so long at most.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get), or [`GetError::TimedOut`].
+    pub fn get_timeout(&self, timeout: Duration) -> std::result::Result<T, GetError> {
+        self.get_waiting(Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// Gets the next value, waiting until then.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get), or [`GetError::TimedOut`].
+    pub fn get_deadline(&self, deadline: Instant) -> std::result::Result<T, GetError> {
+        self.get_waiting(Wait::Until(deadline.into()))
+    }
+
+    #[inline]
+    fn get_waiting(&self, wait: Wait) -> std::result::Result<T, GetError> {
+        let message = self.core.get(wait)?;
+        decode(&message)
+    }
+
+    /// Gets as many values as there are, up to `most`, waiting for the first one.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get), if there is none before.
+    pub fn get_many(&self, most: usize) -> std::result::Result<Vec<T>, GetError> {
+        let mut values = Vec::new();
+        if most == 0 {
+            return Ok(values);
+        }
+        values.push(self.get()?);
+        while values.len() < most {
+            match self.core.get(Wait::Not) {
+                Ok(message) => values.push(decode(&message)?),
+                Err(_) => break,
+            }
+        }
+        Ok(values)
+    }
+
+    /// Gets values until the queue is closed and empty. What is no `T` ends it too.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { queue: self }
+    }
+}
+
+#[inline]
+fn decode<T: DeserializeOwned>(message: &Message) -> std::result::Result<T, GetError> {
+    postcard::from_bytes(message.bytes())
+        .map_err(|error| GetError::Failed(refused("decode a message of a queue", error)))
+}
+
+/// Gets the values of a queue until it is closed and empty.
+#[derive(Debug)]
+pub struct Iter<'a, T> {
+    queue: &'a Queue<T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.queue.get().ok()
+    }
+}
+
+impl<T: DeserializeOwned> FusedIterator for Iter<'_, T> {}
+
+impl<'a, T: DeserializeOwned> IntoIterator for &'a Queue<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (len, capacity) = (self.len(), self.capacity());
+        write!(f, "Queue({len} of {capacity}, made at {})", self.core.made_at())
+    }
+}
+
+impl<T> Serialize for Queue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.core.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Queue<T>, D::Error> {
+        Ok(Queue { core: Core::deserialize(deserializer)?, values: PhantomData })
+    }
+}

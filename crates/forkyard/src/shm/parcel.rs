@@ -1,0 +1,157 @@
+//! Blocks of bytes without handles: handed from one participant to a place in an object, and from there to another.
+//!
+//! A parcel belongs to the participant that its state names, or, while it is `Live`, to whatever knows its offset and generation; channel/README.md
+//! tells how it changes hands. Every step is one exchange on the state, and a generation is never used again.
+//!
+//! Killed here: a participant's parcels are freed by its reaper; so a parcel is handed over only when the place that takes it knows it.
+//!
+//! # Safety
+//! The bytes are a block's payload in the arena, whose mapping is never undone, with a length that was checked against the block and is kept
+//! in private memory. They belong to this participant alone while the state names it.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use super::allocate::Found;
+use super::arena::{self, Arena};
+use super::block::State;
+use super::join::reap;
+use super::kind::Kind;
+use super::life::Id;
+use super::participant::joined;
+use crate::error::{self, Error, Result};
+use crate::primitive::Ordering;
+
+/// Which parcel it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ParcelName {
+    pub(crate) offset: u64,
+    pub(crate) generation: u32,
+}
+
+/// Bytes in the arena that belong to this process, which frees them when it drops this.
+pub(crate) struct Parcel {
+    found: Found,
+    generation: u32,
+    owner: Id,
+    address: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it owns its bytes, as a Vec does.
+unsafe impl Send for Parcel {}
+// SAFETY: as above; a shared reference only reads.
+unsafe impl Sync for Parcel {}
+
+impl Parcel {
+    /// A parcel of so many zero bytes.
+    pub(crate) fn new(len: usize, me: Id) -> Result<Parcel> {
+        let arena = arena::get()?;
+        let found = match arena.take(len as u64, me) {
+            Err(_) if reap() => arena.take(len as u64, me),
+            taken => taken,
+        };
+        let full = || {
+            let why = format!("no room for {len} bytes more of the {} that it has", arena.size());
+            let what = format!("make {}", Kind::Message);
+            let advice = format!("{why}; take messages out, or set {}", arena::SIZE_VARIABLE);
+            Error::new(what, error::Kind::Full(advice))
+        };
+        let found = found.map_err(|_| full())?;
+        found.block.describe(Kind::Message as u32, len as u64, "");
+        let generation = arena.header().generation.fetch_add(1, Ordering::Relaxed) as u32;
+        match found.payload(arena) {
+            Some((address, room)) if room >= len => Ok(Parcel { found, generation, owner: me, address, len }),
+            _ => {
+                arena.free(found, me);
+                Err(full())
+            }
+        }
+    }
+
+    /// Its name, for whatever it is handed over to.
+    pub(crate) fn name(&self) -> ParcelName {
+        ParcelName { offset: self.found.offset, generation: self.generation }
+    }
+
+    /// The bytes; none in a fork, which the parcel does not belong to.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if joined() != Some(self.owner) {
+            return &[];
+        }
+        // SAFETY: see the heading.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.len) }
+    }
+
+    /// The bytes, to write them; none in a fork.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        if joined() != Some(self.owner) {
+            return &mut [];
+        }
+        // SAFETY: see the heading; this is the only reference in this process.
+        unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr(), self.len) }
+    }
+
+    fn own(&self) -> [State; 2] {
+        [State::Building(self.owner), State::Freeing(self.owner)]
+    }
+
+    /// Lets it belong to whatever has its name. [`recall`](Parcel::recall) or [`forget`](Parcel::forget) it then.
+    pub(crate) fn hand_over(&self) {
+        for state in self.own() {
+            self.found.block.change(state, State::Live(self.generation));
+        }
+    }
+
+    /// Has it back after nobody wanted it.
+    pub(crate) fn recall(&self) {
+        self.found.block.change(State::Live(self.generation), State::Building(self.owner));
+    }
+
+    /// It was handed over, and is somebody else's.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self);
+    }
+
+    /// Takes over the parcel of this name, of this length. `None`: there is none.
+    pub(crate) fn take(name: ParcelName, len: u64, me: Id) -> Option<Parcel> {
+        let arena = arena::existing()?;
+        let found = find(arena, name)?;
+        // While it is live its length is not changed, unless somebody scribbles.
+        let (address, room) = found.payload(arena)?;
+        let len = usize::try_from(len).ok().filter(|&len| len <= room)?;
+        let taken = found.block.change(State::Live(name.generation), State::Freeing(me));
+        taken.then_some(Parcel { found, generation: name.generation, owner: me, address, len })
+    }
+
+    /// Gives the parcel that a dead participant had taken over back to whatever has its name.
+    pub(crate) fn restore(name: ParcelName, dead: Id) {
+        if let Some(found) = arena::existing().and_then(|arena| find(arena, name)) {
+            found.block.change(State::Freeing(dead), State::Live(name.generation));
+        }
+    }
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes in shared memory", self.len)
+    }
+}
+
+fn find(arena: &'static Arena, name: ParcelName) -> Option<Found> {
+    arena.block_at(name.offset).filter(|found| found.block.kind() == Kind::Message as u32)
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        if joined() != Some(self.owner) {
+            return;
+        }
+        if let Some(arena) = arena::existing()
+            && self.own().contains(&self.found.block.state())
+        {
+            arena.free(self.found, self.owner);
+        }
+    }
+}
