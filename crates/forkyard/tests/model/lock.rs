@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -12,12 +13,12 @@ use crate::primitive;
 use crate::shm::Id;
 use crate::sync::raw::{Holder, Outcome, RawLock, Released, Waiter};
 
-/// Leaves at the first signal.
+/// Waits until its thread's time is up.
 struct Hasty;
 
 impl Waiter for Hasty {
-    fn interruptible(&self) -> bool {
-        true
+    fn until(&self) -> Option<Instant> {
+        Some(Instant::now())
     }
 }
 
@@ -187,25 +188,29 @@ fn three_go_on_wherever_a_fourth_is_killed() {
 }
 
 #[test]
-fn a_waiter_that_leaves_takes_nobodys_wake_up_with_it() {
-    check(2, || {
+fn waiters_that_leave_take_nobodys_wake_up_with_them() {
+    check(1, || {
         let world = World::new();
-        let (leaver, other) = (world.clone(), world.clone());
-        let leave = move |me| {
-            primitive::be_interrupted();
-            match leaver.shared.lock.acquire(&leaver.family, holder(me), &mut Hasty) {
-                Outcome::Interrupted => {}
-                outcome => {
-                    assert_eq!(outcome, Outcome::Acquired);
-                    assert_eq!(leaver.shared.lock.release(me), Released::Done);
+        let leave = |number| {
+            let here = world.clone();
+            let body = move |me| {
+                primitive::sleep_once();
+                match here.shared.lock.acquire(&here.family, holder(me), &mut Hasty) {
+                    Outcome::TimedOut => {}
+                    outcome => {
+                        assert_eq!(outcome, Outcome::Acquired);
+                        assert_eq!(here.shared.lock.release(me), Released::Done);
+                    }
                 }
-            }
+            };
+            world.family.spawn(number, None, body, unseen)
         };
-        let threads = [
-            world.family.spawn(1, None, leave, unseen),
-            world.family.spawn(2, None, move |me| _ = other.once(me), unseen),
-        ];
-        world.family.live(0, None, |me| (0..2).for_each(|_| _ = world.once(me)), unseen);
+        let here = world.clone();
+        // Asleep behind the two that leave.
+        assert_eq!(world.acquire(id(0)), Outcome::Acquired);
+        let threads = [leave(1), leave(2), world.family.spawn(3, None, move |me| _ = here.once(me), unseen)];
+        assert_eq!(world.shared.lock.release(id(0)), Released::Done);
+        world.once(id(0));
         threads.into_iter().for_each(|thread| assert!(!thread.join().unwrap()));
     });
 }

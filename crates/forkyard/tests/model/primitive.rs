@@ -26,8 +26,8 @@ pub(crate) struct Killed;
 loom::thread_local! {
     static STEPS_LEFT: Cell<Option<u32>> = Cell::new(None);
     static HURRIES: Cell<bool> = Cell::new(false);
-    static INTERRUPTED: Cell<bool> = Cell::new(false);
     static IMPATIENT: Cell<bool> = Cell::new(false);
+    static FIRST_SLEEP: Cell<bool> = Cell::new(false);
 }
 
 /// This thread is to be killed before the step after so many.
@@ -40,9 +40,9 @@ pub(crate) fn hurry() {
     HURRIES.with(|hurries| hurries.set(true));
 }
 
-/// Each sleep of this thread is ended by a signal, unless it is woken before.
-pub(crate) fn be_interrupted() {
-    INTERRUPTED.with(|interrupted| interrupted.set(true));
+/// The time of this thread is up during its first sleep.
+pub(crate) fn sleep_once() {
+    FIRST_SLEEP.with(|first| first.set(true));
 }
 
 /// This thread never sleeps: its time is up at once.
@@ -63,7 +63,7 @@ pub(crate) fn slice_end(_: Duration) -> Option<Instant> {
 }
 
 pub(crate) fn has_passed(_: Instant) -> bool {
-    true
+    !FIRST_SLEEP.with(Cell::get)
 }
 
 pub(crate) fn spin_loop() {
@@ -177,13 +177,13 @@ pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
     sleepers.tickets += 1;
     let words = words.iter().map(|(word, _)| address(word)).collect();
     sleepers.queue.push(Sleeper { ticket, words, bell: Arc::clone(&bell) });
-    if INTERRUPTED.with(Cell::get) {
+    if FIRST_SLEEP.with(|first| first.replace(false)) {
         drop(sleepers);
         loom::thread::yield_now();
         let mut sleepers = SLEEPERS.lock().unwrap();
         let before = sleepers.queue.len();
         sleepers.queue.retain(|sleeper| sleeper.ticket != ticket);
-        return if sleepers.queue.len() < before { Woken::Interrupted } else { Woken::Look };
+        return if sleepers.queue.len() < before { Woken::TimedOut } else { Woken::Look };
     }
     while sleepers.queue.iter().any(|sleeper| sleeper.ticket == ticket) {
         sleepers = bell.wait(sleepers).unwrap();
