@@ -103,9 +103,15 @@ pub(crate) fn join(all: impl IntoIterator<Item = JoinHandle<bool>>) {
 
 /// Checks a model in all orders with at most so many preemptions.
 pub(crate) fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    check_some(preemptions, usize::MAX, model);
+}
+
+/// Checks a model in the first so many of these orders.
+pub(crate) fn check_some(preemptions: usize, orders: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 10_000;
+    builder.max_permutations = Some(orders);
     builder.check(model);
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn hurry() {
     HURRIES.with(|hurries| hurries.set(true));
 }
 
-/// The time of this thread is up during its first sleep.
+/// The time of this thread is up when it is woken for the first time.
 pub(crate) fn sleep_once() {
     FIRST_SLEEP.with(|first| first.set(true));
 }
@@ -158,6 +158,15 @@ struct Sleeper {
 
 loom::lazy_static! {
     static ref SLEEPERS: Mutex<Sleepers> = Mutex::new(Sleepers::default());
+    static ref ASLEEP: Condvar = Condvar::new();
+}
+
+/// Waits until so many sleep: for models that are about what comes then.
+pub(crate) fn until_asleep(count: usize) {
+    let mut sleepers = SLEEPERS.lock().unwrap();
+    while sleepers.queue.len() < count {
+        sleepers = ASLEEP.wait(sleepers).unwrap();
+    }
 }
 
 fn address(word: &AtomicU32) -> usize {
@@ -177,17 +186,11 @@ pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
     sleepers.tickets += 1;
     let words = words.iter().map(|(word, _)| address(word)).collect();
     sleepers.queue.push(Sleeper { ticket, words, bell: Arc::clone(&bell) });
-    if FIRST_SLEEP.with(|first| first.replace(false)) {
-        drop(sleepers);
-        loom::thread::yield_now();
-        let mut sleepers = SLEEPERS.lock().unwrap();
-        let before = sleepers.queue.len();
-        sleepers.queue.retain(|sleeper| sleeper.ticket != ticket);
-        return if sleepers.queue.len() < before { Woken::TimedOut } else { Woken::Look };
-    }
+    ASLEEP.notify_all();
     while sleepers.queue.iter().any(|sleeper| sleeper.ticket == ticket) {
         sleepers = bell.wait(sleepers).unwrap();
     }
+    FIRST_SLEEP.with(|first| first.set(false));
     Woken::Look
 }
 
