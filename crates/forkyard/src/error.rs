@@ -62,6 +62,14 @@ pub(crate) enum Kind {
     Closed,
     /// A queue has nothing to give.
     Empty,
+    /// It would have had to wait, and was asked not to.
+    WouldBlock,
+    /// What it got was in use by a process that has died, and may be half changed.
+    OwnerDied(String),
+    /// It would have waited for ever, in a circle of processes that wait for each other.
+    Deadlock(String),
+    /// What the caller gives back is not its own.
+    NotOwner(String),
 }
 
 /// A panic that happened in another process or thread.
@@ -241,6 +249,30 @@ impl Error {
         matches!(self.0.kind, Kind::Empty)
     }
 
+    /// True if the call would have had to wait, and was asked not to.
+    #[must_use]
+    pub fn is_would_block(&self) -> bool {
+        matches!(self.0.kind, Kind::WouldBlock)
+    }
+
+    /// True if what the call got was in use by a process that has died, and may be half changed.
+    #[must_use]
+    pub fn is_owner_died(&self) -> bool {
+        matches!(self.0.kind, Kind::OwnerDied(_))
+    }
+
+    /// True if the call would have waited for ever, in a circle of processes that wait for each other.
+    #[must_use]
+    pub fn is_deadlock(&self) -> bool {
+        matches!(self.0.kind, Kind::Deadlock(_))
+    }
+
+    /// True if the caller tried to give back what is not its own.
+    #[must_use]
+    pub fn is_not_owner(&self) -> bool {
+        matches!(self.0.kind, Kind::NotOwner(_))
+    }
+
     /// The kernel's error number, if the kernel said no.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -307,9 +339,11 @@ impl fmt::Display for Kind {
             ),
             Kind::ChildEnded { status, ended } => write!(f, "the child {ended}: {status}"),
             Kind::Panicked { panic, .. } => write!(f, "the child {panic}"),
+            Kind::WouldBlock => f.write_str("it would have had to wait"),
             Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) | Kind::Disconnected(why) | Kind::Authentication(why) | Kind::Full(why) | Kind::Gone(why) => {
                 f.write_str(why)
             }
+            Kind::OwnerDied(why) | Kind::Deadlock(why) | Kind::NotOwner(why) => f.write_str(why),
         }
     }
 }
@@ -337,6 +371,9 @@ impl From<Error> for std::io::Error {
             Kind::Authentication(_) => ErrorKind::PermissionDenied,
             Kind::Full(_) => ErrorKind::OutOfMemory,
             Kind::Gone(_) => ErrorKind::NotFound,
+            Kind::WouldBlock => ErrorKind::WouldBlock,
+            Kind::Deadlock(_) => ErrorKind::Deadlock,
+            Kind::NotOwner(_) => ErrorKind::PermissionDenied,
             Kind::Codec(_) | Kind::Protocol(_) => ErrorKind::InvalidData,
             _ => ErrorKind::Other,
         };

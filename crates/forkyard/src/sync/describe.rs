@@ -1,6 +1,10 @@
 //! What an object says of itself, to people: who has it, and its numbers.
 
-use crate::shm::{Id, ObjectRef};
+use std::sync::atomic::AtomicU8;
+
+use super::base::Base;
+use super::{lock, mutex};
+use crate::shm::{Id, Kind, ObjectRef};
 
 /// Somebody who holds an object.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +25,16 @@ pub(crate) struct Description {
 
 /// What this object says.
 pub(crate) fn describe(object: ObjectRef) -> Description {
-    let _ = object;
-    Description::default()
+    match object.kind() {
+        Some(Kind::Mutex) => object.get().map(|(state, _): (&mutex::State, &[AtomicU8])| of_lock(&state.0)),
+        Some(Kind::Lock) => object.get().map(|(state, _): (&lock::State, &[AtomicU8])| of_lock(&state.0)),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+fn of_lock(base: &Base) -> Description {
+    let thread = base.raw.holder().map_or(0, |holder| holder.thread);
+    let owner = base.raw.owner().map(|id| Owner { id, thread, how: "lock" });
+    Description { owners: owner.into_iter().collect(), facts: Vec::new() }
 }

@@ -116,24 +116,27 @@ fn standing(word: u32) -> Standing {
 }
 
 impl RawLock {
+    /// Acquires the lock if nobody has it, and nobody starves for it.
+    #[inline]
+    pub(crate) fn acquire_at_once(&self, me: Holder) -> bool {
+        let acquired =
+            self.word.compare_exchange(0, me.id.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if acquired {
+            self.holder.store(me.bits(), Ordering::Relaxed);
+        }
+        acquired
+    }
+
     /// Acquires the lock, waiting as `waiter` does.
     #[inline]
     pub(crate) fn acquire(&self, lives: &impl Lives, me: Holder, waiter: &mut impl Waiter) -> Outcome {
-        if self.word.compare_exchange(0, me.id.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            self.holder.store(me.bits(), Ordering::Relaxed);
-            return Outcome::Acquired;
-        }
-        self.wait(lives, me, waiter)
+        if self.acquire_at_once(me) { Outcome::Acquired } else { self.wait(lives, me, waiter) }
     }
 
     /// Acquires the lock if it is free, or its owner dead; otherwise `TimedOut`.
     #[inline]
     pub(crate) fn try_acquire(&self, lives: &impl Lives, me: Holder) -> Outcome {
-        if self.word.compare_exchange(0, me.id.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            self.holder.store(me.bits(), Ordering::Relaxed);
-            return Outcome::Acquired;
-        }
-        self.look(lives, me)
+        if self.acquire_at_once(me) { Outcome::Acquired } else { self.look(lives, me) }
     }
 
     #[cold]

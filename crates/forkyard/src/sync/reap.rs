@@ -2,7 +2,10 @@
 //!
 //! Done by whoever notices a death. Killed here: the next one goes on where this one stopped; every step can be done twice.
 
-use crate::shm;
+use std::sync::atomic::AtomicU8;
+
+use super::{lock, mutex};
+use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
 pub(crate) fn reap() -> bool {
@@ -25,11 +28,20 @@ pub(crate) fn reap() -> bool {
 }
 
 /// Brings an object into a state that a living process could have left, and has its sleepers look at it.
-fn repair(object: shm::ObjectRef, dead: shm::Id) {
-    if object.kind() == Some(shm::Kind::SharedMemory) {
-        shm::remove_name(object, dead);
+fn repair(object: ObjectRef, dead: Id) {
+    match object.kind() {
+        Some(Kind::Mutex) => with(object, |state| mutex::repair(state, dead)),
+        Some(Kind::Lock) => with(object, |state| lock::repair(state, dead)),
+        _ => {}
     }
     if let Some(hooks) = object.kind().and_then(shm::hooks) {
         (hooks.repair)(object, dead);
+    }
+}
+
+/// Calls `repair` with the object's payload, if it is one.
+fn with<T: Payload>(object: ObjectRef, repair: impl FnOnce(&T)) {
+    if let Some((payload, _)) = object.get::<T, AtomicU8>() {
+        repair(payload);
     }
 }
