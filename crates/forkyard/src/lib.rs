@@ -75,6 +75,7 @@ pub use shm::{SharedMemory, ShmSafe};
 pub mod __private {
     pub use crate::process::private::*;
     pub use crate::serve::private::*;
+    pub use crate::shm::{Census, family_census};
 
     /// Compiles for what may lie in shared memory.
     pub const fn assert_shm_safe<T: crate::ShmSafe>() {}

@@ -3,6 +3,7 @@
 mod allocate;
 mod arena;
 mod block;
+mod census;
 mod chunk;
 mod entry;
 mod hooks;
@@ -22,6 +23,7 @@ mod wait;
 
 pub(crate) use arena::{attach, existing, get, observe, refuse};
 pub(crate) use hooks::{Hooks, hooks, set_queue_hooks};
+pub use census::{Census, family_census};
 pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};

@@ -250,6 +250,12 @@ pub(crate) fn everybody() -> Vec<Id> {
     ids.collect()
 }
 
+/// How many slots are not free.
+pub(super) fn taken_slots(arena: &'static Arena) -> usize {
+    let taken = |page: &&Page| !matches!(page.phase(), Some((Phase::Free, _)));
+    (0..arena.pages()).filter_map(|slot| arena.page(slot)).filter(taken).count()
+}
+
 /// Takes a slot for this process. `ENOSPC`: there is none.
 pub(super) fn take_slot(arena: &'static Arena, pid: u32) -> forkyard_sys::Result<(u32, u32)> {
     loop {

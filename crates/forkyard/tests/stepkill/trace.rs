@@ -191,21 +191,34 @@ impl Tracee {
         }
     }
 
+    /// Its next stop or its end, if it has come already.
+    pub(crate) fn try_wait(self) -> Option<Stop> {
+        let mut status = 0;
+        // SAFETY: see the heading.
+        let changed =
+            unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL | libc::WNOHANG) } == self.0;
+        changed.then(|| self.decode(status))
+    }
+
     /// True if its next instruction is a system call.
     pub(crate) fn is_before_call(self) -> bool {
+        self.next_call().is_some()
+    }
+
+    /// The number of the system call that is its next instruction, if it is one.
+    pub(crate) fn next_call(self) -> Option<c_long> {
         // SAFETY: all-zero is a value of this structure of numbers.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         let mut slice =
             libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of_val(&registers) };
         const NT_PRSTATUS: usize = 1;
-        if ptrace(libc::PTRACE_GETREGSET, self.0, NT_PRSTATUS, &raw mut slice as usize).is_err() {
-            return false;
-        }
+        ptrace(libc::PTRACE_GETREGSET, self.0, NT_PRSTATUS, &raw mut slice as usize).ok()?;
         #[cfg(target_arch = "x86_64")]
-        let (at, call, mask) = (registers.rip, 0x050f, 0xffff);
+        let (at, number, call, mask) = (registers.rip, registers.rax, 0x050f, 0xffff);
         #[cfg(target_arch = "aarch64")]
-        let (at, call, mask) = (registers.pc, 0xd400_0001, 0xffff_ffff);
-        ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).is_ok_and(|text| text & mask == call)
+        let (at, number, call, mask) = (registers.pc, registers.regs[8], 0xd400_0001, 0xffff_ffff);
+        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).ok()?;
+        (text & mask == call).then_some(number.cast_signed())
     }
 }
 

@@ -1,0 +1,10 @@
+//! The operations, and what has to hold when their users are killed.
+
+mod control;
+
+use crate::sweep::Case;
+
+/// All of them, by layer.
+pub(crate) fn all() -> Vec<Case> {
+    [control::CASES].concat()
+}

@@ -1,0 +1,54 @@
+//! The single-step kill test of shared memory and synchronisation: for every operation, a victim is killed after each
+//! instruction of it; whoever waits and whoever comes has to go on, what must be exact is exact, and nothing is left.
+//!
+//! Arguments choose operations by a part of their names. With `FORKYARD_STEPKILL=all` every instruction is a point.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod actor;
+mod cases;
+mod channel;
+#[path = "../common/mod.rs"]
+mod common;
+mod founder;
+mod marker;
+mod naive;
+mod points;
+#[path = "../stepkill/report.rs"]
+#[allow(dead_code, reason = "the other test has parts of its own")]
+mod report;
+mod stage;
+mod sweep;
+#[path = "../stepkill/trace.rs"]
+#[allow(dead_code, reason = "the other test has parts of its own")]
+mod trace;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == founder::ROLE) {
+        return founder::main();
+    }
+    if let Some(why) = reason_to_skip() {
+        println!("skipped: {why}");
+        return;
+    }
+    report::watch();
+    let chosen = |name: &str| arguments.is_empty() || arguments.iter().any(|part| name.contains(part));
+    let mut wrong = Vec::new();
+    for case in cases::all().into_iter().filter(|case| chosen(case.name)) {
+        let failed = sweep::sweep(&case);
+        if (failed > 0) != case.control {
+            wrong.push(case.name);
+        }
+    }
+    assert!(wrong.is_empty(), "wrong: {wrong:?}");
+}
+
+/// Why this machine has nothing to show here.
+fn reason_to_skip() -> Option<String> {
+    let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().ok()?;
+    let seized = trace::Tracee::seize(i32::try_from(child.id()).ok()?, false);
+    child.kill().ok()?;
+    child.wait().ok()?;
+    seized.err().map(|error| format!("ptrace is not allowed here: {error}"))
+}

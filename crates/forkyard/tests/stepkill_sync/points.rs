@@ -1,0 +1,145 @@
+//! Which instructions are points: an operation is walked through once, and what others can see watched meanwhile.
+//!
+//! Others see system calls and stores to the arena, nothing else: between two of them one place to die is like another. So every
+//! instruction close to one is a point, and of the rest one in so many; with `FORKYARD_STEPKILL=all` each is.
+
+use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Every instruction this close to something that others see is a point.
+const CLOSE: usize = 1;
+/// What the arena is looked at in.
+const LINE: usize = 64;
+
+/// A place in an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    /// So many instructions after the first marker.
+    pub(crate) steps: usize,
+    /// Asleep in the system call that comes then.
+    pub(crate) asleep: bool,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} instructions in{}", self.steps, if self.asleep { ", asleep" } else { "" })
+    }
+}
+
+/// What an undisturbed operation does.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    pub(crate) steps: usize,
+    /// Before which steps there is a system call.
+    pub(crate) calls: Vec<usize>,
+    /// After which steps the arena had changed.
+    pub(crate) stores: Vec<usize>,
+    /// Where it slept.
+    pub(crate) sleeps: Vec<usize>,
+}
+
+impl Walk {
+    pub(crate) fn points(&self, most: usize) -> (Vec<Point>, usize) {
+        let all = std::env::var("FORKYARD_STEPKILL").is_ok_and(|value| value == "all");
+        let seen: Vec<usize> = self.calls.iter().chain(&self.stores).copied().collect();
+        let close = |at: usize| seen.iter().any(|seen| at + CLOSE >= *seen && at <= seen + CLOSE);
+        let mut chosen: Vec<bool> = (0..=self.steps).map(|at| at < CLOSE || close(at)).collect();
+        chosen[self.steps] = true;
+        let certain = chosen.iter().filter(|chosen| **chosen).count();
+        let stride = match (all, most.saturating_sub(certain).max(most / 4)) {
+            (true, _) => 1,
+            (false, others) => self.steps / others + 1,
+        };
+        let is_point = |at: &usize| chosen[*at] || at.is_multiple_of(stride);
+        let awake = (0..=self.steps).filter(is_point).map(|steps| Point { steps, asleep: false });
+        let asleep = self.sleeps.iter().map(|&steps| Point { steps, asleep: true });
+        (asleep.chain(awake).collect(), stride)
+    }
+
+    pub(crate) fn details(&self, stride: usize) -> String {
+        format!(
+            "all of {} system calls, {} stores and {} sleeps, one in {stride} of {} instructions",
+            self.calls.len(),
+            self.stores.len(),
+            self.sleeps.len(),
+            self.steps
+        )
+    }
+}
+
+/// The arena, as far as it is in use.
+pub(crate) struct Watch {
+    file: File,
+    /// Lines that were not zero at some time: where and what.
+    lines: Vec<(u64, [u8; LINE])>,
+}
+
+impl Watch {
+    /// The arena of the family that this process belongs to; `None` before it has one.
+    pub(crate) fn of(pid: u32) -> Option<Watch> {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let is_arena = |path: &std::path::PathBuf| {
+            std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:forkyard-arena"))
+        };
+        let path = fds.flatten().map(|entry| entry.path()).find(is_arena)?;
+        Some(Watch { file: File::open(path).ok()?, lines: Vec::new() })
+    }
+
+    /// Takes in every line that is in use now.
+    pub(crate) fn learn(&mut self) {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut at = 0;
+        let mut known: std::collections::BTreeSet<u64> = self.lines.iter().map(|line| line.0).collect();
+        while let Some((start, end)) = data(&self.file, at) {
+            at = start;
+            while at < end {
+                let len = buffer.len().min(usize::try_from(end - at).unwrap());
+                let read = self.file.read_at(&mut buffer[..len], at).unwrap();
+                for (line, bytes) in (at..).step_by(LINE).zip(buffer[..read].chunks_exact(LINE)) {
+                    if bytes.iter().any(|byte| *byte != 0) && known.insert(line) {
+                        self.lines.push((line, bytes.try_into().unwrap()));
+                    }
+                }
+                at += read as u64;
+            }
+        }
+        self.lines.sort_unstable();
+    }
+
+    /// True if a known line has changed since the last look.
+    pub(crate) fn changed(&mut self) -> bool {
+        let mut changed = false;
+        let mut first = 0;
+        let mut buffer = [0; 8192];
+        while first < self.lines.len() {
+            // Lines that lie together are read together.
+            let start = self.lines[first].0;
+            let run = (first..self.lines.len().min(first + buffer.len() / LINE))
+                .take_while(|&index| self.lines[index].0 == start + ((index - first) * LINE) as u64)
+                .count();
+            let bytes = &mut buffer[..run * LINE];
+            self.file.read_exact_at(bytes, start).unwrap();
+            for (line, now) in self.lines[first..first + run].iter_mut().zip(bytes.chunks_exact(LINE)) {
+                if line.1 != now {
+                    line.1.copy_from_slice(now);
+                    changed = true;
+                }
+            }
+            first += run;
+        }
+        changed
+    }
+}
+
+/// The next range of the sparse file that has memory.
+#[allow(unsafe_code)]
+fn data(file: &File, from: u64) -> Option<(u64, u64)> {
+    use std::os::fd::AsRawFd;
+    let seek = |at: i64, whence| {
+        // SAFETY: numbers only.
+        u64::try_from(unsafe { libc::lseek(file.as_raw_fd(), at, whence) }).ok()
+    };
+    let start = seek(from.cast_signed(), libc::SEEK_DATA)?;
+    Some((start, seek(start.cast_signed(), libc::SEEK_HOLE)?))
+}

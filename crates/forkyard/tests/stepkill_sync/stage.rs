@@ -1,0 +1,192 @@
+//! A family for one operation: a founder, three actors, and one victim after the other. All of them are told what to do by the
+//! tester, who is no member.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::channel::Channel;
+use crate::founder;
+use crate::marker;
+use crate::trace::{Boundary, Stop, Tracee, Until};
+
+/// Longer than any wait that ends, on a machine that does other things as well.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// Who waits for longer was not woken, but looked by itself.
+pub(crate) const LATE: Duration = Duration::from_millis(700);
+
+/// Forks of the founder.
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+/// Spawned.
+pub(crate) const C: usize = 2;
+
+pub(crate) type Told<T = ()> = Result<T, String>;
+
+pub(crate) struct Stage {
+    founder: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    actors: Vec<Channel>,
+    pids: Vec<i32>,
+    for_victims: Channel,
+    /// How long an answer may take.
+    pub(crate) deadline: Duration,
+    /// The longest wait for an answer, and how many were late.
+    pub(crate) slowest: Duration,
+    pub(crate) late: usize,
+}
+
+impl Stage {
+    pub(crate) fn begin() -> Stage {
+        let for_victims = Channel::new();
+        let actors: Vec<Channel> = (0..3).map(|_| Channel::new()).collect();
+        let mut founder = Command::new(std::env::current_exe().unwrap())
+            .arg(founder::ROLE)
+            .args([&for_victims].into_iter().chain(&actors).map(|channel| channel.number().to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (commands, answers) = (founder.stdin.take(), BufReader::new(founder.stdout.take().unwrap()));
+        let mut stage = Stage {
+            founder,
+            commands,
+            answers,
+            actors,
+            pids: vec![],
+            for_victims,
+            deadline: DEADLINE,
+            slowest: Duration::ZERO,
+            late: 0,
+        };
+        let pids = stage.ask_founder("actors").unwrap();
+        stage.pids = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
+        stage
+    }
+
+    /// Ends the family.
+    pub(crate) fn end(mut self) {
+        drop(self.commands.take());
+        // Its daemons end with it, whatever they wait for.
+        self.founder.wait().unwrap();
+    }
+
+    /// Ends the family when it may hang.
+    pub(crate) fn clear_away(mut self) {
+        self.founder.kill().unwrap();
+        self.founder.wait().unwrap();
+    }
+
+    pub(crate) fn founder(&self) -> u32 {
+        self.founder.id()
+    }
+
+    pub(crate) fn ask_founder(&mut self, command: &str) -> Told<String> {
+        writeln!(self.commands.as_mut().unwrap(), "{command}").map_err(|error| error.to_string())?;
+        let end = Instant::now() + DEADLINE;
+        if !forkyard_sys::poll::readable([self.answers.get_ref().as_fd()], Some(end)).unwrap()[0] {
+            return Err(format!("the founder does not answer {command:?}"));
+        }
+        let mut line = String::new();
+        match self.answers.read_line(&mut line) {
+            Ok(read) if read > 0 => Ok(line.trim_end().to_owned()),
+            _ => Err(format!("the founder is gone, asked {command:?}")),
+        }
+    }
+
+    /// Commands an actor, and does not wait for the answer.
+    pub(crate) fn tell(&mut self, actor: usize, command: &str) {
+        self.actors[actor].tell(command);
+    }
+
+    /// The same, and waits until it sleeps in the operation.
+    pub(crate) fn block(&mut self, actor: usize, command: &str) -> Told {
+        self.tell(actor, command);
+        eventually(&format!("actor {actor} sleeps in {command:?}"), || sleeps(self.pids[actor]))
+    }
+
+    pub(crate) fn answer(&mut self, actor: usize) -> Told<String> {
+        let since = Instant::now();
+        let answer = self.actors[actor].answer(self.deadline);
+        let took = since.elapsed();
+        self.slowest = self.slowest.max(took);
+        self.late += usize::from(took > LATE);
+        answer.ok_or_else(|| {
+            let syscall = std::fs::read_to_string(format!("/proc/{}/syscall", self.pids[actor]));
+            format!("actor {actor} hangs, in call {:?}", syscall.unwrap_or_default())
+        })
+    }
+
+    pub(crate) fn ask(&mut self, actor: usize, command: &str) -> Told<String> {
+        self.tell(actor, command);
+        self.answer(actor).map_err(|error| format!("{error}, asked to {command}"))
+    }
+
+    /// Asks, and fails unless this is the answer.
+    pub(crate) fn expect(&mut self, actor: usize, command: &str, expected: &[&str]) -> Told<String> {
+        let answer = self.ask(actor, command)?;
+        one_of(command, &answer, expected)?;
+        Ok(answer)
+    }
+
+    /// Waits for the answer to what it was told before.
+    pub(crate) fn expect_answer(&mut self, actor: usize, expected: &[&str]) -> Told<String> {
+        let answer = self.answer(actor)?;
+        one_of(&format!("actor {actor}"), &answer, expected)?;
+        Ok(answer)
+    }
+
+    /// A new victim, in the call that marks the beginning of its operation.
+    pub(crate) fn victim(&mut self, command: &str) -> Told<Tracee> {
+        self.for_victims.drain();
+        let pid = self.ask_founder("victim")?.parse().map_err(|_| "no victim".to_owned())?;
+        let victim = Tracee::seize(pid, false).map_err(|error| format!("seize {pid}: {error}"))?;
+        self.for_victims.tell(command);
+        if victim.interrupt() == Stop::Ended {
+            return Err("the victim ended early".to_owned());
+        }
+        loop {
+            if !victim.go(Until::CallBoundary) {
+                return Err("the victim ended before its operation".to_owned());
+            }
+            if victim.boundary() == Some(Boundary::Entry(marker::BEGIN)) {
+                victim.go(Until::CallBoundary);
+                return Ok(victim);
+            }
+        }
+    }
+
+    pub(crate) fn census(&mut self) -> Told<String> {
+        self.ask_founder("census")
+    }
+}
+
+fn one_of(what: &str, answer: &str, expected: &[&str]) -> Told {
+    if expected.contains(&answer) { Ok(()) } else { Err(format!("{what}: {answer:?}, not {expected:?}")) }
+}
+
+/// Waits until it is so.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) -> Told {
+    let end = Instant::now() + DEADLINE;
+    while !holds() {
+        if Instant::now() > end {
+            return Err(format!("never happened: {what}"));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// True if the process sleeps on a futex.
+pub(crate) fn sleeps(pid: i32) -> bool {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|number| number.parse::<libc::c_long>().ok());
+    number.is_some_and(is_sleep)
+}
+
+/// True for the calls that sleep on words.
+pub(crate) fn is_sleep(call: libc::c_long) -> bool {
+    call == libc::SYS_futex || call == libc::SYS_futex_waitv
+}
