@@ -132,18 +132,22 @@ impl Arena {
                 let number = ((found.offset - self.chunk_at(index)) / found.size) as u32;
                 entry.mark(number, false);
                 found.block.set(State::Free);
-                // One empty chunk of each class stays.
-                let hint = self.header().hints[class as usize].load(Ordering::Relaxed);
-                if hint != index && entry.is_empty() {
-                    self.close_chunk(index, class, me);
-                }
+                self.close_if_empty(index, class, me);
             }
             _ => {}
         }
     }
 
-    fn close_chunk(&'static self, index: u32, class: u32, me: Id) {
-        let Some(entry) = self.table().get(index as usize) else { return };
+    /// Gives a chunk of blocks back if all of them are free; but one empty chunk of each class stays.
+    pub(super) fn close_if_empty(&'static self, index: u32, class: u32, me: Id) {
+        let (Some(entry), Some(hint)) =
+            (self.table().get(index as usize), self.header().hints.get(class as usize))
+        else {
+            return;
+        };
+        if hint.load(Ordering::Relaxed) == index || !entry.is_empty() {
+            return;
+        }
         let is_free = |number: u32| {
             let offset = self.chunk_at(index) + u64::from(number) * u64::from(CLASSES[class as usize]);
             self.at::<Block>(offset).is_some_and(|block| block.state() == State::Free)
@@ -183,7 +187,7 @@ impl Arena {
                 state @ (State::Building(id) | State::Freeing(id)) if id == dead => {
                     block.change(state, State::Freeing(me))
                 }
-                State::Live(generation) if block.is_held_by(dead.slot()) => {
+                State::Live(generation) if block.is_held_by(dead.slot()) || !block.is_held() => {
                     block.release(dead.slot(), generation, me)
                 }
                 _ => false,

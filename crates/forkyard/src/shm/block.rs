@@ -3,7 +3,8 @@
 //! README.md beside this file has the states. `state` changes by CAS; whoever has brought it to `Building` or `Freeing` owns the block and
 //! writes the rest. `holders` has a bit for each participant, which only that one sets (or its parent before a fork) and clears (or its reaper).
 //!
-//! Killed here: `Building` and `Freeing` name the owner, whose reaper frees the block; a holder's bit is cleared by its reaper.
+//! Killed here: `Building` and `Freeing` name the owner, whose reaper frees the block; a holder's bit is cleared by its reaper;
+//! an object that nobody holds, because its last holder was killed on its way to `Freeing`, is freed by that one's reaper.
 
 use super::life::Id;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
@@ -139,7 +140,8 @@ impl Block {
         })
     }
 
-    fn is_held(&self) -> bool {
+    /// True if any participant holds the object.
+    pub(crate) fn is_held(&self) -> bool {
         self.holders.iter().any(|word| word.load(Ordering::SeqCst) != 0)
     }
 

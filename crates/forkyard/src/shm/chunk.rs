@@ -88,7 +88,7 @@ impl Arena {
     }
 
     /// Frees what a dead participant had claimed. Only one reaper of it runs at a time.
-    pub(super) fn reap_chunks(&self, dead: Id) {
+    pub(super) fn reap_chunks(&'static self, dead: Id, me: Id) {
         let table = self.table();
         for (index, entry) in (0..).zip(table) {
             match entry.get() {
@@ -99,7 +99,12 @@ impl Arena {
                         .count();
                     self.release_chunks(index, parts as u32 + 1);
                 }
-                Use::Closing(id, class) if id == dead => entry.set(Use::Blocks(class)),
+                Use::Closing(id, class) if id == dead => {
+                    entry.set(Use::Blocks(class));
+                    self.close_if_empty(index, class, me);
+                }
+                // The dead may have emptied it, and been about to close it.
+                Use::Blocks(class) => self.close_if_empty(index, class, me),
                 _ => {}
             }
         }

@@ -43,6 +43,6 @@ pub(crate) use wait::{WaitInfo, Waiting, waiting, waits_of};
 pub(crate) fn reap_memory(dead: Id, me: Id) {
     if let Some(arena) = existing() {
         arena.reap_blocks(dead, me);
-        arena.reap_chunks(dead);
+        arena.reap_chunks(dead, me);
     }
 }
