@@ -2,7 +2,7 @@
 
 use super::arena::{self, Arena};
 use super::block::State;
-use super::chunk::Use;
+use super::entry::Use;
 use super::participant::taken_slots;
 
 /// How much of the arena is in use, dead users' parts included.

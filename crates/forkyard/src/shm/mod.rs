@@ -22,8 +22,8 @@ mod tests;
 mod wait;
 
 pub(crate) use arena::{attach, existing, get, observe, refuse};
-pub(crate) use hooks::{Hooks, hooks, set_queue_hooks};
 pub use census::{Census, family_census};
+pub(crate) use hooks::{Hooks, hooks, set_queue_hooks};
 pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};

@@ -30,11 +30,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) const fn new(
-        name: &'static str,
-        victim: &'static str,
-        after: fn(&mut Stage) -> Told,
-    ) -> Case {
+    pub(crate) const fn new(name: &'static str, victim: &'static str, after: fn(&mut Stage) -> Told) -> Case {
         let nothing: fn(&mut Stage) -> Told = |_| Ok(());
         Case { name, before: nothing, victim, waiting: nothing, asleep: nothing, after, control: false }
     }
@@ -42,8 +38,7 @@ impl Case {
 
 /// Kills the victim at each point; how often something was wrong.
 pub(crate) fn sweep(case: &Case) -> usize {
-    let mut operation =
-        if case.control { Operation::control(case.name) } else { Operation::new(case.name) };
+    let mut operation = if case.control { Operation::control(case.name) } else { Operation::new(case.name) };
     let mut run = Run { case, stage: Stage::begin(), killed: 0, start: String::new() };
     let mut walk = Walk::default();
     let mut walked = operation.point("not at all", || run.walk().map(|found| walk = found));
