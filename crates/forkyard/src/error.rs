@@ -70,6 +70,8 @@ pub(crate) enum Kind {
     Deadlock(String),
     /// What the caller gives back is not its own.
     NotOwner(String),
+    /// A party at the barrier died or gave up, or somebody aborted or reset it.
+    BrokenBarrier,
 }
 
 /// A panic that happened in another process or thread.
@@ -273,6 +275,13 @@ impl Error {
         matches!(self.0.kind, Kind::NotOwner(_))
     }
 
+    /// True if the barrier is broken: a party died or gave up, or somebody aborted or reset it.
+    #[must_use]
+    #[doc(alias = "BrokenBarrierError")]
+    pub fn is_broken_barrier(&self) -> bool {
+        matches!(self.0.kind, Kind::BrokenBarrier)
+    }
+
     /// The kernel's error number, if the kernel said no.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -340,6 +349,9 @@ impl fmt::Display for Kind {
             Kind::ChildEnded { status, ended } => write!(f, "the child {ended}: {status}"),
             Kind::Panicked { panic, .. } => write!(f, "the child {panic}"),
             Kind::WouldBlock => f.write_str("it would have had to wait"),
+            Kind::BrokenBarrier => f.write_str(
+                "the barrier is broken: a party died or gave up, or somebody aborted or reset it",
+            ),
             Kind::Codec(why) | Kind::Protocol(why) | Kind::Invalid(why) | Kind::Disconnected(why) | Kind::Authentication(why) | Kind::Full(why) | Kind::Gone(why) => {
                 f.write_str(why)
             }

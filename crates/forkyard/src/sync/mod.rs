@@ -1,21 +1,30 @@
 //! Locks and the other means to wait for one another, between processes and between threads. README.md beside this file
 //! tells how they survive the death of whoever uses them.
 
+mod barrier;
 mod base;
+mod bounded;
 mod deadlock;
 mod describe;
 mod error;
+mod event;
 mod lock;
 mod mutex;
+mod patience;
 mod raw;
 mod reap;
+mod semaphore;
 mod sleep;
 mod word;
 
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use bounded::BoundedSemaphore;
 pub use deadlock::{Blocked, Deadlock, LockName};
 pub(crate) use describe::describe;
 pub use error::{LockError, OwnerDied};
+pub use event::Event;
 pub use lock::{Lock, LockGuard, LockResult};
 pub use mutex::{Mutex, MutexGuard, MutexResult};
 pub(crate) use reap::reap;
+pub use semaphore::Semaphore;
 pub(crate) use sleep::{Slept, sleep};

@@ -2,9 +2,9 @@
 //!
 //! Done by whoever notices a death. Killed here: the next one goes on where this one stopped; every step can be done twice.
 
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use super::{lock, mutex};
+use super::{barrier, bounded, lock, mutex, semaphore};
 use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
@@ -30,8 +30,15 @@ pub(crate) fn reap() -> bool {
 /// Brings an object into a state that a living process could have left, and has its sleepers look at it.
 fn repair(object: ObjectRef, dead: Id) {
     match object.kind() {
+        Some(Kind::SharedMemory) => shm::remove_name(object, dead),
         Some(Kind::Mutex) => with(object, |state| mutex::repair(state, dead)),
         Some(Kind::Lock) => with(object, |state| lock::repair(state, dead)),
+        Some(Kind::Semaphore) => with_cells(object, |shared, cells| semaphore::repair(shared, cells, dead)),
+        Some(Kind::BoundedSemaphore) => {
+            with_cells(object, |shared, cells| bounded::repair(shared, cells, dead))
+        }
+        Some(Kind::Barrier) => with_cells(object, |shared, cells| barrier::repair(shared, cells, dead)),
+        // At an event nothing is owed.
         _ => {}
     }
     if let Some(hooks) = object.kind().and_then(shm::hooks) {
@@ -43,5 +50,12 @@ fn repair(object: ObjectRef, dead: Id) {
 fn with<T: Payload>(object: ObjectRef, repair: impl FnOnce(&T)) {
     if let Some((payload, _)) = object.get::<T, AtomicU8>() {
         repair(payload);
+    }
+}
+
+/// The same with the cells behind it.
+fn with_cells<T: Payload>(object: ObjectRef, repair: impl FnOnce(&T, &[AtomicU64])) {
+    if let Some((payload, cells)) = object.get() {
+        repair(payload, cells);
     }
 }

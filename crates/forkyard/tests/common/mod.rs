@@ -1,6 +1,8 @@
 //! What the tests of processes share: a process of one's own for each test, deadlines, and leak checks.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod waiters;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,19 @@ pub(crate) fn open_fds() -> BTreeSet<i32> {
     numbers.into_iter().filter(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok()).collect()
 }
 
+/// True if the first thread of this process sleeps on a futex.
+pub(crate) fn sleeps(pid: i32) -> bool {
+    thread_sleeps(pid, pid)
+}
+
+/// True if this thread of the process sleeps on a futex.
+pub(crate) fn thread_sleeps(pid: i32, thread: i32) -> bool {
+    let calls = [libc::SYS_futex, 449];
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
+    let call = text.split(' ').next().and_then(|number| number.parse().ok());
+    call.is_some_and(|call: libc::c_long| calls.contains(&call))
+}
+
 /// This process's own number.
 pub(crate) fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap()
@@ -97,6 +112,14 @@ fn kill_tree(pid: i32) {
         kill(child, 19);
         kill_tree(child);
         kill(child, 9);
+    }
+}
+
+/// Ends this process as SIGKILL does.
+pub(crate) fn kill_self() -> ! {
+    kill(own_pid(), 9);
+    loop {
+        std::thread::park();
     }
 }
 

@@ -85,14 +85,19 @@ fn three_parties_pass() {
 
 #[test]
 fn more_than_are_parties_pass_in_turn() {
-    check(1, || {
+    check(2, || {
         let world = World::new(2);
-        let others = [1, 2, 3].map(|number| {
-            let here = world.clone();
-            world.family.spawn(number, None, move |me| assert!(here.wait(me).is_ok()), unseen)
-        });
-        world.family.live(0, None, |me| assert!(world.wait(me).is_ok()), unseen);
+        let told = Told::default();
+        let body = || {
+            let (here, told) = (world.clone(), Told::clone(&told));
+            move |me| tell(&told, here.wait(me))
+        };
+        let others = [1, 2, 3].map(|number| world.family.spawn(number, None, body(), unseen));
+        world.family.live(0, None, body(), unseen);
         join(others);
+        let mut indices: Vec<u32> = told.lock().unwrap().iter().map(|result| result.unwrap()).collect();
+        indices.sort_unstable();
+        assert_eq!(indices, [0, 0, 1, 1]);
     });
 }
 

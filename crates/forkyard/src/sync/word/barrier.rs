@@ -63,7 +63,7 @@ pub(crate) struct Arrival {
 pub(crate) enum Failed {
     /// The barrier is broken: by a death, a time-out, an abort or a reset.
     Broken,
-    /// This wait ended, and unless it was interrupted broke the barrier.
+    /// This wait ended, and broke the barrier.
     Ended(End),
 }
 
@@ -97,6 +97,11 @@ fn bits(id: Id) -> u64 {
     u64::from(id.bits())
 }
 
+/// One that has no time.
+struct Hurried;
+
+impl Waiter for Hurried {}
+
 /// What came of looking for a cell to arrive at.
 enum Took {
     Cell(u32),
@@ -110,7 +115,33 @@ impl Barrier<'_> {
     /// Arrives, and waits for all others. Tells which of the parties this one was: each has a different number, from 0 on.
     pub(crate) fn wait(&self, lives: &impl Lives, me: Id, waiter: &mut impl Waiter) -> Result<u32, Failed> {
         let arrival = self.arrive(lives, me)?;
-        self.stay(arrival, lives, me, waiter)
+        let passed = self.stay(arrival, lives, me, waiter);
+        if passed == Err(Failed::Ended(End::Interrupted)) {
+            self.leave(arrival);
+        }
+        passed
+    }
+
+    /// Passes if all others have arrived; otherwise nothing has happened.
+    pub(crate) fn try_wait(&self, lives: &impl Lives, me: Id) -> Result<Option<u32>, Failed> {
+        loop {
+            let phase = self.word.phase.load(Ordering::SeqCst);
+            let generation = generation(phase);
+            if phase & BROKEN != 0 {
+                return Err(Failed::Broken);
+            }
+            if self.arrived(generation) + 1 < self.cells.len() {
+                return Ok(None);
+            }
+            match self.take_cell(lives, me, generation) {
+                // All have: it does not wait.
+                Took::Cell(index) => {
+                    return self.stay(Arrival { generation, index }, lives, me, &mut Hurried).map(Some);
+                }
+                Took::None => self.pass(phase),
+                Took::Again => {}
+            }
+        }
     }
 
     /// Arrives.
@@ -130,7 +161,7 @@ impl Barrier<'_> {
         }
     }
 
-    /// Waits until the generation ends; may be called again after an interruption.
+    /// Waits until the generation ends. After an interruption it may be called again; that alone does not break the barrier.
     pub(crate) fn stay(
         &self,
         arrival: Arrival,
@@ -171,29 +202,36 @@ impl Barrier<'_> {
         self.break_off(arrival.generation);
     }
 
-    fn take_cell(&self, lives: &impl Lives, me: Id, generation: u32) -> Took {
-        let here = arrived(generation);
-        let cells =
-            || self.cells.iter().zip(0..).map(|(cell, index)| (cell, index, cell.load(Ordering::SeqCst)));
-        for (cell, index, seen) in cells() {
-            if process(seen) == Some(me)
-                && seen & NEW == 0
-                && standing(seen) != here
-                && exchange(cell, seen, here | bits(me))
-            {
-                return Took::Cell(index);
+    /// Arrives at a cell of its own, or one that is free in this generation.
+    fn take_cell(&self, lives: &impl Lives, me: Id, now: u32) -> Took {
+        let here = arrived(now);
+        let (mut own, mut nobodys, mut other) = (None, None, None);
+        for (cell, index) in self.cells.iter().zip(0..) {
+            let seen = cell.load(Ordering::SeqCst);
+            let place = match process(seen) {
+                _ if standing(seen) == here => continue,
+                Some(id) if id == me && seen & NEW == 0 => &mut own,
+                Some(id) if id != me && !lives.is_dead(id) => &mut other,
+                _ => &mut nobodys,
+            };
+            place.get_or_insert((cell, index, seen));
+            if own.is_some() {
+                break;
             }
         }
-        let nobodys = |seen| process(seen).is_none_or(|id| id == me || lives.is_dead(id));
-        let free = |(_, _, seen): &(_, _, u64)| standing(*seen) != here;
-        let found = cells().filter(free).find(|(_, _, seen)| nobodys(*seen)).or_else(|| cells().find(free));
-        let Some((cell, index, seen)) = found else { return Took::None };
-        let new = NEW | u64::from(generation) << 32 | bits(me);
-        if exchange(cell, seen, new) && self.announce(generation) && exchange(cell, new, here | bits(me)) {
-            Took::Cell(index)
-        } else {
-            Took::Again
+        let known = own.is_some();
+        let Some((cell, index, seen)) = own.or(nobodys).or(other) else { return Took::None };
+        // What it says is older than this generation only if that has not ended before it was read.
+        if generation(self.word.phase.load(Ordering::SeqCst)) != now {
+            return Took::Again;
         }
+        let new = NEW | u64::from(now) << 32 | bits(me);
+        let taken = if known {
+            exchange(cell, seen, here | bits(me))
+        } else {
+            exchange(cell, seen, new) && self.announce(now) && exchange(cell, new, here | bits(me))
+        };
+        if taken { Took::Cell(index) } else { Took::Again }
     }
 
     /// Has those who sleep in this generation look at the cells again.
@@ -335,24 +373,30 @@ impl Barrier<'_> {
     /// How many wait. None do at a broken barrier.
     pub(crate) fn waiting(&self) -> u32 {
         let phase = self.word.phase.load(Ordering::SeqCst);
-        let here = |cell: &&AtomicU64| standing(cell.load(Ordering::SeqCst)) == arrived(generation(phase));
-        if phase & BROKEN == 0 { self.cells.iter().filter(here).count() as u32 } else { 0 }
+        if phase & BROKEN == 0 { self.arrived(generation(phase)) as u32 } else { 0 }
+    }
+
+    fn arrived(&self, generation: u32) -> usize {
+        let here = |cell: &&AtomicU64| standing(cell.load(Ordering::SeqCst)) == arrived(generation);
+        self.cells.iter().filter(here).count()
     }
 
     /// Removes one of the dead: breaks the barrier if it waited, and has everybody look again. May be done twice.
     pub(crate) fn repair(&self, lives: &impl Lives, dead: Id) {
-        let phase = self.word.phase.load(Ordering::SeqCst);
-        let now = generation(phase);
         for cell in self.cells {
             let seen = cell.load(Ordering::SeqCst);
-            if process(seen) == Some(dead) {
-                if standing(seen) != arrived(now) {
-                    exchange(cell, seen, 0);
-                } else if phase & BROKEN == 0 {
-                    match self.survey(lives, dead, now) {
-                        Survey::AllArrived => self.pass(phase),
-                        _ => _ = self.break_off(now),
-                    }
+            if process(seen) != Some(dead) {
+                continue;
+            }
+            // Looked at after the cell: what that says is of this generation, or older.
+            let phase = self.word.phase.load(Ordering::SeqCst);
+            let now = generation(phase);
+            if standing(seen) != arrived(now) {
+                exchange(cell, seen, 0);
+            } else if phase & BROKEN == 0 {
+                match self.survey(lives, dead, now) {
+                    Survey::AllArrived => self.pass(phase),
+                    _ => _ = self.break_off(now),
                 }
             }
         }

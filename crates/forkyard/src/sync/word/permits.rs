@@ -216,6 +216,19 @@ impl Permits<'_> {
         self.cells.iter().filter(|cell| free(cell)).count() as u32
     }
 
+    /// How many there are, free or not.
+    pub(crate) fn count(&self) -> u32 {
+        self.cells.iter().filter(|cell| cell.load(Ordering::Acquire) != ABSENT).count() as u32
+    }
+
+    /// Who has them, dead or alive.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = Holder> {
+        self.cells.iter().filter_map(|cell| {
+            let seen = cell.load(Ordering::Acquire);
+            Some(Holder { id: holder(seen)?, thread: (seen >> 32) as u32 })
+        })
+    }
+
     /// Has every sleeper look again, and announce itself again.
     #[cold]
     fn wake_all(&self) {
