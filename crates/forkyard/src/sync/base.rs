@@ -137,7 +137,7 @@ impl Waiter for Patience {
     }
 
     fn sleeps(&mut self) {
-        self.note = Some(shm::waiting(self.me, self.object));
+        self.note.get_or_insert_with(|| shm::waiting(self.me, self.object));
     }
 
     fn slice(&mut self) -> bool {

@@ -94,7 +94,7 @@ pub(crate) trait Waiter {
     fn interruptible(&self) -> bool {
         false
     }
-    /// Called once, before the first sleep: what others can know of this wait is to be written down now.
+    /// Called before the first sleep: what others can know of this wait is to be written down now, if it is not yet.
     fn sleeps(&mut self) {}
     /// Called when a sleep lasted for a slice without an event. True ends the wait.
     fn slice(&mut self) -> bool {
@@ -314,6 +314,12 @@ impl RawLock {
                 return Released::Done;
             }
         }
+    }
+
+    /// True if nobody has the lock, nobody starves for it, and nobody has to be told of a death. SeqCst.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.word.load(Ordering::SeqCst) == 0
     }
 
     /// Who has the lock, dead or alive.

@@ -15,6 +15,7 @@ mod lock;
 mod permits;
 mod primitive;
 mod queue;
+mod readers;
 mod semaphore;
 mod shm;
 mod sync;

@@ -5,6 +5,7 @@ pub(crate) mod barrier;
 pub(crate) mod condition;
 pub(crate) mod event;
 pub(crate) mod permits;
+pub(crate) mod readers;
 pub(crate) mod semaphore;
 
 use super::raw::Waiter;
