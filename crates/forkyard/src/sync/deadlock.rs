@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::raw::Holder;
-use super::{lock, mutex};
+use super::{lock, mutex, once, rlock};
 use crate::shm::{self, Family, Kind, Lives, Me, ObjectRef, WaitInfo};
 use std::sync::atomic::AtomicU8;
 
@@ -220,6 +220,14 @@ fn blockers(object: ObjectRef, waiter: Holder) -> Option<Blockers> {
         Kind::Mutex => {
             let (state, _) = object.get::<mutex::State, AtomicU8>()?;
             Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
+        }
+        Kind::RLock => {
+            let (state, _) = object.get::<rlock::State, AtomicU8>()?;
+            Some(Blockers::one(state.base.raw.holder(), state.base.reports()))
+        }
+        Kind::Once => {
+            let (state, _) = object.get::<once::State, AtomicU8>()?;
+            Some(Blockers::one(state.base.raw.holder(), state.base.reports()))
         }
         Kind::Lock => {
             let (state, _) = object.get::<lock::State, AtomicU8>()?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU8;
 
 use super::base::Base;
-use super::{barrier, bounded, event, lock, mutex, semaphore};
+use super::{barrier, bounded, event, lock, mutex, once, rlock, semaphore};
 use crate::shm::{Id, Kind, ObjectRef};
 
 /// Somebody who holds an object.
@@ -28,6 +28,10 @@ pub(crate) fn describe(object: ObjectRef) -> Description {
     match object.kind() {
         Some(Kind::Mutex) => object.get().map(|(state, _): (&mutex::State, &[AtomicU8])| of_lock(&state.0)),
         Some(Kind::Lock) => object.get().map(|(state, _): (&lock::State, &[AtomicU8])| of_lock(&state.0)),
+        Some(Kind::RLock) => {
+            object.get().map(|(state, _): (&rlock::State, &[AtomicU8])| of_lock(&state.base))
+        }
+        Some(Kind::Once) => object.get().map(|(state, _): (&once::State, &[AtomicU8])| of_lock(&state.base)),
         Some(Kind::Semaphore) => object.get().map(|(shared, cells)| semaphore::describe(shared, cells)),
         Some(Kind::BoundedSemaphore) => object.get().map(|(shared, cells)| bounded::describe(shared, cells)),
         Some(Kind::Event) => object.get().map(|(shared, _): (_, &[AtomicU8])| event::describe(shared)),

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use super::{barrier, bounded, lock, mutex, semaphore};
+use super::{barrier, bounded, lock, mutex, once, rlock, semaphore};
 use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
@@ -32,6 +32,8 @@ fn repair(object: ObjectRef, dead: Id) {
     match object.kind() {
         Some(Kind::SharedMemory) => shm::remove_name(object, dead),
         Some(Kind::Mutex) => with(object, |state| mutex::repair(state, dead)),
+        Some(Kind::RLock) => with(object, |state| rlock::repair(state, dead)),
+        Some(Kind::Once) => with(object, |state| once::repair(state, dead)),
         Some(Kind::Lock) => with(object, |state| lock::repair(state, dead)),
         Some(Kind::Semaphore) => with_cells(object, |shared, cells| semaphore::repair(shared, cells, dead)),
         Some(Kind::BoundedSemaphore) => {
