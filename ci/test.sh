@@ -38,7 +38,7 @@ tests() {
 # The integration tests that start processes: they are run again with each fallback forced. Not the two that stop or
 # step the zygote itself, which a fallback does without.
 process_tests() {
-    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|.*browser.*)$' |
+    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|connection|.*browser.*)$' |
         grep -vxFf <(sync_tests)
 }
 
@@ -46,7 +46,7 @@ process_tests() {
 sync_tests() {
     integration_tests | grep -E "^--test=($sync)$"
 }
-sync='(stepkill_|storm_)?sync|r?lock|mutex|rwlock|once|deadlock|semaphore|condition|event|barrier|value|array|family|queue'
+sync='(stepkill_|storm_)?sync|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue'
 
 integration_tests() {
     local path name
