@@ -27,16 +27,22 @@
 //!   ([`process::wait_any`], [`process::wait`]), signal it, poll it.
 //! - [`Error`] says what was tried and what came of it: a [`Panic`], an exit status, the limit that a start met.
 //! - [`process::current`], [`process::parent`] and [`process::at_exit`] are for the child's side.
-//! - [`process::Program`] runs other programs: pipes to and from them, pipelines, `system`, `exec`.
+//! - [`sync`] has what processes and threads wait with: [`Mutex`](sync::Mutex) and `RwLock` with data, [`Lock`](sync::Lock) and
+//!   [`RLock`](sync::RLock) without, [`Semaphore`](sync::Semaphore), [`BoundedSemaphore`](sync::BoundedSemaphore), `Condition`,
+//!   [`Event`](sync::Event), [`Barrier`](sync::Barrier), [`Once`](sync::Once), `Value` and `Array`. They are handles, which travel as arguments of
+//!   tasks; what they stand for is freed with the last holder, dropped or dead.
 //! - [`channel::Queue`] carries values between processes, and loses none of them; [`channel::ByteQueue`] carries bytes, which are read
-//!   where they lie.
+//!   where they lie. [`channel::pipe`] connects two; [`channel::Listener`] lets in who knows the key.
+//! - [`SharedMemory`] is bytes with a name or without; [`ShmSafe`](trait@ShmSafe) says which types may lie in shared memory.
+//! - [`family::observe`] looks at a running family, hung or stopped, from outside.
+//! - [`process::Program`] runs other programs: pipes to and from them, pipelines, `system`, `exec`.
 //! - [`signal`] sends, handles and waits for signals; [`thread`] is [`process`] in one process, by changing one word.
 //! - [`serve`] is the TCP server with a process per connection; its [`handler`](macro@handler) is a task.
 //!
 //! # What it does not do
 //!
 //! - Other systems than Linux (x86-64 and aarch64, glibc, kernel 5.4 or later) do not compile.
-//! - Shared memory and locks between processes are not there yet: use queues, pipes and sockets.
+//! - Shared objects travel in the arguments of tasks; not yet in messages, nor in results.
 //! - A zygote has the standard streams, resource limits, umask and session that its requester had at its first start.
 //!   Directory, environment, signal mask and user are looked at again with every start.
 //! - C++ objects with static storage in libraries that are linked after this crate are not initialised in a zygote, which
