@@ -207,6 +207,22 @@ impl Tracee {
 
     /// The number of the system call that is its next instruction, if it is one.
     pub(crate) fn next_call(self) -> Option<c_long> {
+        let (at, number) = self.registers()?;
+        #[cfg(target_arch = "x86_64")]
+        let (call, mask) = (0x050f, 0xffff);
+        #[cfg(target_arch = "aarch64")]
+        let (call, mask) = (0xd400_0001, 0xffff_ffff);
+        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).ok()?;
+        (text & mask == call).then_some(number.cast_signed())
+    }
+
+    /// The address of its next instruction.
+    pub(crate) fn next_instruction(self) -> Option<u64> {
+        self.registers().map(|(at, _)| at)
+    }
+
+    /// The address of its next instruction, and what would be the number of a system call there.
+    fn registers(self) -> Option<(u64, u64)> {
         // SAFETY: all-zero is a value of this structure of numbers.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         let mut slice =
@@ -214,11 +230,26 @@ impl Tracee {
         const NT_PRSTATUS: usize = 1;
         ptrace(libc::PTRACE_GETREGSET, self.0, NT_PRSTATUS, &raw mut slice as usize).ok()?;
         #[cfg(target_arch = "x86_64")]
-        let (at, number, call, mask) = (registers.rip, registers.rax, 0x050f, 0xffff);
+        return Some((registers.rip, registers.rax));
         #[cfg(target_arch = "aarch64")]
-        let (at, number, call, mask) = (registers.pc, registers.regs[8], 0xd400_0001, 0xffff_ffff);
-        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).ok()?;
-        (text & mask == call).then_some(number.cast_signed())
+        return Some((registers.pc, registers.regs[8]));
+    }
+
+    /// Has it stop before the instruction at this address, as after a step; or no more. False where that cannot be had.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn stop_before(self, address: Option<u64>) -> bool {
+        let register = |number: usize| std::mem::offset_of!(libc::user, u_debugreg) + number * 8;
+        let set = |number, value| ptrace(libc::PTRACE_POKEUSER, self.0, register(number), value).is_ok();
+        match address {
+            Some(address) => set(7, 0) && set(0, address as usize) && set(7, 1),
+            None => set(7, 0),
+        }
+    }
+
+    /// Has it stop before the instruction at this address, as after a step; or no more. False where that cannot be had.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn stop_before(self, _address: Option<u64>) -> bool {
+        false
     }
 }
 

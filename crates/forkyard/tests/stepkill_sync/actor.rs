@@ -5,6 +5,8 @@ use std::os::unix::net::UnixDatagram;
 
 use serde::{Deserialize, Serialize};
 
+use forkyard::__private::Scrap;
+
 use crate::channel::receive;
 use crate::marker;
 use crate::naive::NaiveLock;
@@ -14,22 +16,26 @@ pub(crate) const FORKED: usize = 2;
 
 /// One object of each kind.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Objects {}
+pub(crate) struct Objects {
+    /// So that every actor holds something, and takes part.
+    _scrap: Scrap,
+}
 
 impl Objects {
     pub(crate) fn new() -> Objects {
-        Objects {}
+        Objects { _scrap: Scrap::new(8) }
     }
 }
 
 pub(crate) struct Actor {
     objects: &'static Objects,
     naive: Option<&'static NaiveLock>,
+    made: Vec<Scrap>,
 }
 
 impl Actor {
     pub(crate) fn new(objects: Objects, naive: Option<&'static NaiveLock>) -> Actor {
-        Actor { objects: Box::leak(Box::new(objects)), naive }
+        Actor { objects: Box::leak(Box::new(objects)), naive, made: Vec::with_capacity(10) }
     }
 
     /// Obeys until there are no more commands.
@@ -68,6 +74,10 @@ fn operation(word: &str) -> Operation {
     match word {
         "naive.acquire" => |actor| done(actor.naive.unwrap().acquire()),
         "naive.release" => |actor| done(actor.naive.unwrap().release()),
+        "make.small" => |actor| done(actor.made.push(Scrap::new(8))),
+        "make.half" => |actor| done(actor.made.push(Scrap::new(30_000))),
+        "make.large" => |actor| done(actor.made.push(Scrap::new(200_000))),
+        "drop" => |actor| done(drop(actor.made.remove(0))),
         _ => panic!("unknown operation {word}"),
     }
 }

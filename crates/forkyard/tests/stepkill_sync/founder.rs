@@ -54,7 +54,14 @@ pub(crate) fn main() {
                 let _ = victim.take().unwrap().join();
                 "joined".to_owned()
             }
-            "census" => format!("{:?}", family_census()),
+            "census" => {
+                let now = family_census();
+                let numbers = [now.participants, now.unfinished, now.objects, now.holders, now.chunks];
+                let memory = usize::try_from(now.memory).unwrap();
+                let words: Vec<String> =
+                    numbers.iter().chain([&memory]).map(ToString::to_string).collect();
+                words.join(" ")
+            }
             command => format!("unknown command {command:?}"),
         };
         println!("{answer}");

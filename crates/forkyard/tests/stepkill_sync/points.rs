@@ -3,6 +3,7 @@
 //! Others see system calls and stores to the arena, nothing else: between two of them one place to die is like another. So every
 //! instruction close to one is a point, and of the rest one in so many; with `FORKYARD_STEPKILL=all` each is.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -37,6 +38,17 @@ pub(crate) struct Walk {
     pub(crate) stores: Vec<usize>,
     /// Where it slept.
     pub(crate) sleeps: Vec<usize>,
+    /// The address of each instruction.
+    pub(crate) addresses: Vec<u64>,
+}
+
+/// A way to a point that is quicker than stepping there: to this instruction for that often, and on by steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anchor {
+    /// Where that is, in steps.
+    pub(crate) at: usize,
+    pub(crate) address: u64,
+    pub(crate) times: usize,
 }
 
 impl Walk {
@@ -55,6 +67,22 @@ impl Walk {
         let awake = (0..=self.steps).filter(is_point).map(|steps| Point { steps, asleep: false });
         let asleep = self.sleeps.iter().map(|&steps| Point { steps, asleep: true });
         (asleep.chain(awake).collect(), stride)
+    }
+
+    /// The best anchor on the way to a point, if there is one.
+    pub(crate) fn anchor(&self, point: Point) -> Option<Anchor> {
+        /// What a stop at an anchor costs, in steps.
+        const STOP: usize = 4;
+        let mut counts = HashMap::new();
+        let mut best = (point.steps, None);
+        for (at, &address) in self.addresses.iter().enumerate().take(point.steps + 1) {
+            let times = counts.entry(address).and_modify(|count| *count += 1).or_insert(1_usize);
+            let cost = *times * STOP + (point.steps - at);
+            if cost <= best.0 {
+                best = (cost, Some(Anchor { at, address, times: *times }));
+            }
+        }
+        best.1
     }
 
     pub(crate) fn details(&self, stride: usize) -> String {

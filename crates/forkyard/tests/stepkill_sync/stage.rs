@@ -143,10 +143,10 @@ impl Stage {
         self.for_victims.drain();
         let pid = self.ask_founder("victim")?.parse().map_err(|_| "no victim".to_owned())?;
         let victim = Tracee::seize(pid, false).map_err(|error| format!("seize {pid}: {error}"))?;
-        self.for_victims.tell(command);
         if victim.interrupt() == Stop::Ended {
             return Err("the victim ended early".to_owned());
         }
+        self.for_victims.tell(command);
         loop {
             if !victim.go(Until::CallBoundary) {
                 return Err("the victim ended before its operation".to_owned());
@@ -158,8 +158,48 @@ impl Stage {
         }
     }
 
-    pub(crate) fn census(&mut self) -> Told<String> {
-        self.ask_founder("census")
+    /// What is in use when everything that was left of victims is cleaned up.
+    pub(crate) fn census(&mut self) -> Told<Census> {
+        let mut now = Census::default();
+        let settled = eventually("the dead are cleaned up", || {
+            now = self.ask_founder("census").map_or_else(|_| Census::default(), |line| Census::of(&line));
+            now.participants == 1 + self.pids.len() && now.unfinished == 0
+        });
+        settled.map(|()| now).map_err(|error| format!("{error}: {now:?}"))
+    }
+
+    /// Fails if more is in use than then.
+    pub(crate) fn no_more_than(&mut self, then: Census) -> Told {
+        let mut now = Census::default();
+        let same = eventually("nothing is left", || {
+            now = self.ask_founder("census").map_or_else(|_| Census::default(), |line| Census::of(&line));
+            Census { chunks: then.chunks, memory: then.memory, ..now } == then
+                && now.chunks <= then.chunks
+                && now.memory <= then.memory
+        });
+        same.map_err(|_| format!("left behind: {now:?}, at the start {then:?}"))
+    }
+}
+
+/// What is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    participants: usize,
+    unfinished: usize,
+    objects: usize,
+    holders: usize,
+    chunks: usize,
+    memory: usize,
+}
+
+impl Census {
+    fn of(line: &str) -> Census {
+        let number = |text: &str| text.parse().unwrap();
+        let numbers: Vec<usize> = line.split(' ').map(number).collect();
+        let [participants, unfinished, objects, holders, chunks, memory] = numbers[..] else {
+            panic!("no census: {line}")
+        };
+        Census { participants, unfinished, objects, holders, chunks, memory }
     }
 }
 

@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use crate::marker;
-use crate::points::{Point, Walk, Watch};
+use crate::points::{Anchor, Point, Walk, Watch};
 use crate::report::Operation;
-use crate::stage::{DEADLINE, Stage, Told, eventually, is_sleep, sleeps};
-use crate::trace::{Stop, Tracee, Until};
+use crate::stage::{Census, DEADLINE, Stage, Told, is_sleep, sleeps};
+use crate::trace::{Boundary, Stop, Tracee, Until};
 
 /// About how many instructions are points that nothing else makes one.
 const POINTS: usize = 60;
+
+/// After so many failures an operation is given up.
+const ENOUGH: usize = 5;
 
 /// An operation, and what is to hold when its user is killed in it.
 #[derive(Clone, Copy)]
@@ -30,7 +33,11 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) const fn new(name: &'static str, victim: &'static str, after: fn(&mut Stage) -> Told) -> Case {
+    pub(crate) const fn new(
+        name: &'static str,
+        victim: &'static str,
+        after: fn(&mut Stage) -> Told,
+    ) -> Case {
         let nothing: fn(&mut Stage) -> Told = |_| Ok(());
         Case { name, before: nothing, victim, waiting: nothing, asleep: nothing, after, control: false }
     }
@@ -38,13 +45,13 @@ impl Case {
 
 /// Kills the victim at each point; how often something was wrong.
 pub(crate) fn sweep(case: &Case) -> usize {
-    let mut operation = if case.control { Operation::control(case.name) } else { Operation::new(case.name) };
-    let mut run = Run { case, stage: Stage::begin(), killed: 0, start: String::new() };
-    let mut walk = Walk::default();
-    let mut walked = operation.point("not at all", || run.walk().map(|found| walk = found));
+    let mut operation =
+        if case.control { Operation::control(case.name) } else { Operation::new(case.name) };
+    let mut run = Run { case, stage: Stage::begin(), walk: Walk::default(), start: Census::default() };
+    let mut walked = operation.point("not at all", || run.walk());
     // Nothing that was taken for the first time is a leak.
     walked &= operation.point("at its end", || {
-        run.kill_at(Point { steps: walk.steps, asleep: false })?;
+        run.kill_at(Point { steps: run.walk.steps, asleep: false })?;
         run.start = run.stage.census()?;
         Ok(())
     });
@@ -52,7 +59,7 @@ pub(crate) fn sweep(case: &Case) -> usize {
         run.stage.clear_away();
         return operation.finish("it does not work undisturbed").max(1);
     }
-    let (points, stride) = walk.points(POINTS);
+    let (points, stride) = run.walk.points(POINTS);
     let (mut late, mut slowest) = (0, std::time::Duration::ZERO);
     let mut failures = 0;
     for point in points {
@@ -61,27 +68,33 @@ pub(crate) fn sweep(case: &Case) -> usize {
         }
         failures += 1;
         (late, slowest) = (late + run.stage.late, slowest.max(run.stage.slowest));
-        let start = std::mem::take(&mut run.start);
-        run.stage.clear_away();
-        run = Run { case, stage: Stage::begin(), killed: 0, start };
-        let again = run.kill_at(Point { steps: usize::MAX, asleep: false });
-        if again.is_err() || case.control && failures == 3 {
+        if failures == ENOUGH {
             break;
         }
-        run.start = run.stage.census().unwrap_or_default();
+        let stage = std::mem::replace(&mut run.stage, Stage::begin());
+        stage.clear_away();
+        let warm = || {
+            // Another family has its code elsewhere.
+            run.walk()?;
+            run.start = run.stage.census()?;
+            Ok(())
+        };
+        if !operation.point("not at all, after a failure", warm) {
+            break;
+        }
     }
     (late, slowest) = (late + run.stage.late, slowest.max(run.stage.slowest));
-    run.stage.end();
-    let details = walk.details(stride);
+    if failures == ENOUGH { run.stage.clear_away() } else { run.stage.end() }
+    let details = run.walk.details(stride);
     operation.finish(&format!("{details}; longest wait {:.0} ms, {late} late", slowest.as_secs_f64() * 1e3))
 }
 
 struct Run<'a> {
     case: &'a Case,
     stage: Stage,
-    killed: usize,
+    walk: Walk,
     /// What was in use at the start.
-    start: String,
+    start: Census,
 }
 
 /// Where a victim stands after a step.
@@ -95,37 +108,84 @@ enum Stands {
 impl Run<'_> {
     fn kill_and_count(&mut self, point: Point) -> Told {
         self.kill_at(point)?;
-        let mut now = String::new();
-        let (stage, start) = (&mut self.stage, &self.start);
-        let same = eventually("nothing is left", || {
-            now = stage.census().unwrap_or_default();
-            now == *start
-        });
-        same.map_err(|_| format!("left behind: {now}, at the start {start}"))
+        self.stage.no_more_than(self.start)
     }
 
     fn kill_at(&mut self, point: Point) -> Told {
-        let (victim, mut woken) = (self.begin()?, false);
-        let mut steps = 0;
-        let reached = loop {
-            if steps == point.steps && !point.asleep {
-                break Ok(());
-            }
-            match step(victim) {
-                Ok(Stands::Stepped) => steps += 1,
-                Ok(Stands::AtEnd) => break Ok(()),
-                Ok(Stands::Asleep) if steps == point.steps => break Ok(()),
-                Ok(Stands::Asleep) => match self.wake(victim, &mut woken) {
-                    Ok(()) => steps += 1,
-                    Err(why) => break Err(why),
-                },
-                Err(why) => break Err(why),
-            }
-        };
+        let victim = self.begin()?;
+        let reached = self.reach(victim, point);
         victim.kill();
-        self.killed += 1;
         reached?;
         self.after()
+    }
+
+    /// Brings a victim to the point, or to its operation's end if that comes first.
+    fn reach(&mut self, victim: Tracee, point: Point) -> Told {
+        let (mut steps, mut woken) = (0, false);
+        if let Some(anchor) = self.walk.anchor(point) {
+            if !self.jump(victim, anchor, &mut woken)? {
+                return Ok(());
+            }
+            steps = anchor.at;
+        }
+        while steps < point.steps || point.asleep {
+            match step(victim)? {
+                Stands::Stepped => steps += 1,
+                Stands::AtEnd => return Ok(()),
+                Stands::Asleep if steps == point.steps => return Ok(()),
+                Stands::Asleep => {
+                    self.wake(victim, &mut woken)?;
+                    steps += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a victim to an anchor; false if its operation's end came first.
+    fn jump(&mut self, victim: Tracee, anchor: Anchor, woken: &mut bool) -> Told<bool> {
+        let mut left = anchor.times;
+        loop {
+            if victim.next_instruction() == Some(anchor.address) {
+                left -= 1;
+                if left == 0 {
+                    return Ok(true);
+                }
+            }
+            match step(victim)? {
+                Stands::Stepped => {}
+                Stands::Asleep => self.wake(victim, woken)?,
+                Stands::AtEnd => return Ok(false),
+            }
+            if victim.next_instruction() == Some(anchor.address) {
+                continue;
+            }
+            victim.stop_before(Some(anchor.address));
+            let ran = self.run(victim, woken);
+            victim.stop_before(None);
+            if !ran? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Lets a victim run up to where it is to stop; false if its operation's end came first.
+    fn run(&mut self, victim: Tracee, woken: &mut bool) -> Told<bool> {
+        let mut may_sleep = false;
+        loop {
+            victim.resume(Until::CallBoundary);
+            let stop = if may_sleep { self.wait(victim, woken)? } else { victim.wait() };
+            match stop {
+                Stop::Stepped => return Ok(true),
+                Stop::Ended => return Err("the victim ended by itself".to_owned()),
+                Stop::CallBoundary => match victim.boundary() {
+                    Some(Boundary::Entry(marker::END)) => return Ok(false),
+                    Some(Boundary::Entry(call)) => may_sleep = is_sleep(call),
+                    _ => may_sleep = false,
+                },
+                _ => {}
+            }
+        }
     }
 
     fn begin(&mut self) -> Told<Tracee> {
@@ -143,7 +203,18 @@ impl Run<'_> {
         self.stage.ask_founder("join").map(|_| ())
     }
 
-    /// Has the others wake the victim that sleeps in its step, and waits for the end of it.
+    /// The next stop of a victim that may sleep.
+    fn wait(&mut self, victim: Tracee, woken: &mut bool) -> Told<Stop> {
+        loop {
+            match victim.try_wait() {
+                Some(stop) => return Ok(stop),
+                None if sleeps(victim.0) => return self.wake(victim, woken).map(|()| Stop::Other),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Has the others wake the victim that sleeps, and waits until it stops behind that.
     fn wake(&mut self, victim: Tracee, woken: &mut bool) -> Told {
         if !*woken {
             *woken = true;
@@ -153,57 +224,57 @@ impl Run<'_> {
         while Instant::now() < end {
             match victim.try_wait() {
                 Some(Stop::Ended) => return Err("the victim ended by itself".to_owned()),
-                Some(Stop::Stepped) => return Ok(()),
-                Some(stop) => victim.pass(stop, Until::Instruction),
+                Some(_) => return Ok(()),
                 None => std::thread::yield_now(),
             }
         }
         Err("the victim sleeps on".to_owned())
     }
 
-    /// Steps through the whole operation, twice: what it uses of the arena is seen the first time.
-    fn walk(&mut self) -> Told<Walk> {
-        let mut watch = None;
-        for learning in [true, false] {
-            let (victim, mut woken) = (self.begin()?, false);
-            watch = watch.or_else(|| Watch::of(self.stage.founder()));
-            let mut walk = Walk::default();
-            if let Some(watch) = &mut watch {
-                watch.learn();
-                watch.changed();
+    /// Runs through the operation once, and once more by steps.
+    fn walk(&mut self) -> Told {
+        let victim = self.begin()?;
+        let ran = self.run(victim, &mut false);
+        let mut watch = Watch::of(self.stage.founder());
+        if let Some(watch) = &mut watch {
+            watch.learn();
+        }
+        victim.kill();
+        ran?;
+        self.after()?;
+
+        let victim = self.begin()?;
+        if let Some(watch) = &mut watch {
+            watch.learn();
+            watch.changed();
+        }
+        let walked = self.walk_by_steps(victim, watch);
+        victim.kill();
+        self.walk = walked?;
+        self.after()
+    }
+
+    fn walk_by_steps(&mut self, victim: Tracee, mut watch: Option<Watch>) -> Told<Walk> {
+        let (mut walk, mut woken) = (Walk::default(), false);
+        let anchors = victim.stop_before(None);
+        loop {
+            if victim.next_call().is_some() {
+                walk.calls.push(walk.steps);
             }
-            let walked = loop {
-                if victim.next_call().is_some() {
-                    walk.calls.push(walk.steps);
+            walk.addresses.extend(victim.next_instruction().filter(|_| anchors));
+            match step(victim)? {
+                Stands::Stepped => {}
+                Stands::AtEnd => return Ok(walk),
+                Stands::Asleep => {
+                    walk.sleeps.push(walk.steps);
+                    self.wake(victim, &mut woken)?;
                 }
-                match step(victim) {
-                    Ok(Stands::Stepped) => walk.steps += 1,
-                    Ok(Stands::AtEnd) => break Ok(()),
-                    Ok(Stands::Asleep) => {
-                        walk.sleeps.push(walk.steps);
-                        if let Err(why) = self.wake(victim, &mut woken) {
-                            break Err(why);
-                        }
-                        walk.steps += 1;
-                    }
-                    Err(why) => break Err(why),
-                }
-                if let Some(watch) = &mut watch {
-                    if learning && walk.steps % 40 == 0 {
-                        watch.learn();
-                    } else if !learning && watch.changed() {
-                        walk.stores.push(walk.steps);
-                    }
-                }
-            };
-            victim.kill();
-            walked?;
-            self.after()?;
-            if !learning {
-                return Ok(walk);
+            }
+            walk.steps += 1;
+            if watch.as_mut().is_some_and(Watch::changed) {
+                walk.stores.push(walk.steps);
             }
         }
-        unreachable!("the second walk returns")
     }
 }
 

@@ -1,10 +1,11 @@
 //! The operations, and what has to hold when their users are killed.
 
 mod control;
+mod memory;
 
 use crate::sweep::Case;
 
 /// All of them, by layer.
 pub(crate) fn all() -> Vec<Case> {
-    [control::CASES].concat()
+    [control::CASES, memory::CASES].concat()
 }
