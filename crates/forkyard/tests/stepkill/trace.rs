@@ -221,6 +221,25 @@ impl Tracee {
         self.registers().map(|(at, _)| at)
     }
 
+    /// The address behind its next instruction, if that is one that repeats itself, and steps would be many.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn behind_repetition(self) -> Option<u64> {
+        let (at, _) = self.registers()?;
+        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).ok()?;
+        // `rep movs` and `rep stos` of bytes or double words, and of quad words.
+        match text.to_le_bytes() {
+            [0xf3, 0xa4 | 0xa5 | 0xaa | 0xab, ..] => Some(at + 2),
+            [0xf3, 0x48, 0xa5 | 0xab, ..] => Some(at + 3),
+            _ => None,
+        }
+    }
+
+    /// The address behind its next instruction, if that is one that repeats itself, and steps would be many.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn behind_repetition(self) -> Option<u64> {
+        None
+    }
+
     /// The address of its next instruction, and what would be the number of a system call there.
     fn registers(self) -> Option<(u64, u64)> {
         // SAFETY: all-zero is a value of this structure of numbers.

@@ -3,13 +3,13 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use forkyard::sync::{Lock, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-
-use forkyard::__private::Scrap;
 
 use crate::channel::receive;
 use crate::marker;
 use crate::naive::NaiveLock;
+use crate::words::operation;
 
 /// So many actors are forks, which inherit the objects; the others are spawned, and get them as arguments.
 pub(crate) const FORKED: usize = 2;
@@ -17,25 +17,36 @@ pub(crate) const FORKED: usize = 2;
 /// One object of each kind.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Objects {
-    /// So that every actor holds something, and takes part.
-    _scrap: Scrap,
+    pub(crate) lock: Lock,
+    pub(crate) mutex: Mutex<[u64; 2]>,
 }
 
 impl Objects {
     pub(crate) fn new() -> Objects {
-        Objects { _scrap: Scrap::new(8) }
+        Objects { lock: Lock::new().unwrap(), mutex: Mutex::new([0; 2]).unwrap() }
     }
 }
 
 pub(crate) struct Actor {
-    objects: &'static Objects,
-    naive: Option<&'static NaiveLock>,
-    made: Vec<Scrap>,
+    pub(crate) objects: &'static Objects,
+    pub(crate) naive: Option<&'static NaiveLock>,
+    pub(crate) guard: Option<MutexGuard<'static, [u64; 2]>>,
+    /// Objects that it has made, oldest first.
+    pub(crate) made: Vec<Made>,
+}
+
+/// An object of some size.
+#[allow(dead_code, reason = "it is held, and that is all")]
+pub(crate) enum Made {
+    Small(Mutex<[u8; 8]>),
+    Half(Mutex<[u8; 30_000]>),
+    Large(Mutex<[u8; 200_000]>),
 }
 
 impl Actor {
     pub(crate) fn new(objects: Objects, naive: Option<&'static NaiveLock>) -> Actor {
-        Actor { objects: Box::leak(Box::new(objects)), naive, made: Vec::with_capacity(10) }
+        let objects = Box::leak(Box::new(objects));
+        Actor { objects, naive, guard: None, made: Vec::with_capacity(10) }
     }
 
     /// Obeys until there are no more commands.
@@ -64,24 +75,8 @@ impl Actor {
 }
 
 /// One word of a command; what it returns is its answer.
-type Operation = fn(&mut Actor) -> &'static str;
+pub(crate) type Operation = fn(&mut Actor) -> &'static str;
 
 fn operations(words: &str) -> Vec<Operation> {
     words.split_whitespace().map(operation).collect()
-}
-
-fn operation(word: &str) -> Operation {
-    match word {
-        "naive.acquire" => |actor| done(actor.naive.unwrap().acquire()),
-        "naive.release" => |actor| done(actor.naive.unwrap().release()),
-        "make.small" => |actor| done(actor.made.push(Scrap::new(8))),
-        "make.half" => |actor| done(actor.made.push(Scrap::new(30_000))),
-        "make.large" => |actor| done(actor.made.push(Scrap::new(200_000))),
-        "drop" => |actor| done(drop(actor.made.remove(0))),
-        _ => panic!("unknown operation {word}"),
-    }
-}
-
-fn done(_nothing: ()) -> &'static str {
-    "ok"
 }

@@ -58,8 +58,7 @@ pub(crate) fn main() {
                 let now = family_census();
                 let numbers = [now.participants, now.unfinished, now.objects, now.holders, now.chunks];
                 let memory = usize::try_from(now.memory).unwrap();
-                let words: Vec<String> =
-                    numbers.iter().chain([&memory]).map(ToString::to_string).collect();
+                let words: Vec<String> = numbers.iter().chain([&memory]).map(ToString::to_string).collect();
                 words.join(" ")
             }
             command => format!("unknown command {command:?}"),

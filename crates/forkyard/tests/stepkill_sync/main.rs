@@ -22,6 +22,7 @@ mod sweep;
 #[path = "../stepkill/trace.rs"]
 #[allow(dead_code, reason = "the other test has parts of its own")]
 mod trace;
+mod words;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

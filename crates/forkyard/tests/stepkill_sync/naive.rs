@@ -14,7 +14,8 @@ pub(crate) struct NaiveLock(AtomicU32);
 impl NaiveLock {
     /// One that forks of this process share.
     pub(crate) fn new() -> &'static NaiveLock {
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let address = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
         assert_ne!(address, libc::MAP_FAILED);

@@ -24,8 +24,10 @@ pub(crate) struct Case {
     pub(crate) victim: &'static str,
     /// What the others do when the victim stands at the beginning of its operation.
     pub(crate) waiting: fn(&mut Stage) -> Told,
-    /// What they do when it sleeps in it, so that it does not sleep for ever.
-    pub(crate) asleep: fn(&mut Stage) -> Told,
+    /// What they do so that nobody sleeps for ever: when the victim sleeps, or when it is dead.
+    pub(crate) relieve: fn(&mut Stage) -> Told,
+    /// The victim's sleep ends by itself.
+    pub(crate) sleeps_for_a_time: bool,
     /// The victim is dead: those who wait go on, newcomers come, and all is as it was.
     pub(crate) after: fn(&mut Stage) -> Told,
     /// It has to fail.
@@ -33,21 +35,26 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) const fn new(
-        name: &'static str,
-        victim: &'static str,
-        after: fn(&mut Stage) -> Told,
-    ) -> Case {
+    pub(crate) const fn new(name: &'static str, victim: &'static str, after: fn(&mut Stage) -> Told) -> Case {
         let nothing: fn(&mut Stage) -> Told = |_| Ok(());
-        Case { name, before: nothing, victim, waiting: nothing, asleep: nothing, after, control: false }
+        Case {
+            name,
+            before: nothing,
+            victim,
+            waiting: nothing,
+            relieve: nothing,
+            sleeps_for_a_time: false,
+            after,
+            control: false,
+        }
     }
 }
 
 /// Kills the victim at each point; how often something was wrong.
 pub(crate) fn sweep(case: &Case) -> usize {
-    let mut operation =
-        if case.control { Operation::control(case.name) } else { Operation::new(case.name) };
-    let mut run = Run { case, stage: Stage::begin(), walk: Walk::default(), start: Census::default() };
+    let mut operation = if case.control { Operation::control(case.name) } else { Operation::new(case.name) };
+    let mut run =
+        Run { case, stage: Stage::begin(), walk: Walk::default(), relieved: false, start: Census::default() };
     let mut walked = operation.point("not at all", || run.walk());
     // Nothing that was taken for the first time is a leak.
     walked &= operation.point("at its end", || {
@@ -84,7 +91,11 @@ pub(crate) fn sweep(case: &Case) -> usize {
         }
     }
     (late, slowest) = (late + run.stage.late, slowest.max(run.stage.slowest));
-    if failures == ENOUGH { run.stage.clear_away() } else { run.stage.end() }
+    if failures == ENOUGH {
+        run.stage.clear_away()
+    } else {
+        run.stage.end()
+    }
     let details = run.walk.details(stride);
     operation.finish(&format!("{details}; longest wait {:.0} ms, {late} late", slowest.as_secs_f64() * 1e3))
 }
@@ -93,6 +104,7 @@ struct Run<'a> {
     case: &'a Case,
     stage: Stage,
     walk: Walk,
+    relieved: bool,
     /// What was in use at the start.
     start: Census,
 }
@@ -121,9 +133,9 @@ impl Run<'_> {
 
     /// Brings a victim to the point, or to its operation's end if that comes first.
     fn reach(&mut self, victim: Tracee, point: Point) -> Told {
-        let (mut steps, mut woken) = (0, false);
+        let mut steps = 0;
         if let Some(anchor) = self.walk.anchor(point) {
-            if !self.jump(victim, anchor, &mut woken)? {
+            if !self.jump(victim, anchor)? {
                 return Ok(());
             }
             steps = anchor.at;
@@ -134,7 +146,7 @@ impl Run<'_> {
                 Stands::AtEnd => return Ok(()),
                 Stands::Asleep if steps == point.steps => return Ok(()),
                 Stands::Asleep => {
-                    self.wake(victim, &mut woken)?;
+                    self.wake(victim)?;
                     steps += 1;
                 }
             }
@@ -143,7 +155,7 @@ impl Run<'_> {
     }
 
     /// Brings a victim to an anchor; false if its operation's end came first.
-    fn jump(&mut self, victim: Tracee, anchor: Anchor, woken: &mut bool) -> Told<bool> {
+    fn jump(&mut self, victim: Tracee, anchor: Anchor) -> Told<bool> {
         let mut left = anchor.times;
         loop {
             if victim.next_instruction() == Some(anchor.address) {
@@ -154,14 +166,14 @@ impl Run<'_> {
             }
             match step(victim)? {
                 Stands::Stepped => {}
-                Stands::Asleep => self.wake(victim, woken)?,
+                Stands::Asleep => self.wake(victim)?,
                 Stands::AtEnd => return Ok(false),
             }
             if victim.next_instruction() == Some(anchor.address) {
                 continue;
             }
             victim.stop_before(Some(anchor.address));
-            let ran = self.run(victim, woken);
+            let ran = self.run(victim);
             victim.stop_before(None);
             if !ran? {
                 return Ok(false);
@@ -170,11 +182,11 @@ impl Run<'_> {
     }
 
     /// Lets a victim run up to where it is to stop; false if its operation's end came first.
-    fn run(&mut self, victim: Tracee, woken: &mut bool) -> Told<bool> {
+    fn run(&mut self, victim: Tracee) -> Told<bool> {
         let mut may_sleep = false;
         loop {
             victim.resume(Until::CallBoundary);
-            let stop = if may_sleep { self.wait(victim, woken)? } else { victim.wait() };
+            let stop = if may_sleep { self.wait(victim)? } else { victim.wait() };
             match stop {
                 Stop::Stepped => return Ok(true),
                 Stop::Ended => return Err("the victim ended by itself".to_owned()),
@@ -189,6 +201,7 @@ impl Run<'_> {
     }
 
     fn begin(&mut self) -> Told<Tracee> {
+        self.relieved = false;
         (self.case.before)(&mut self.stage)?;
         let victim = self.stage.victim(self.case.victim)?;
         let ready = (self.case.waiting)(&mut self.stage);
@@ -198,27 +211,36 @@ impl Run<'_> {
         ready.map(|()| victim)
     }
 
+    /// Once for each victim.
+    fn relieve(&mut self) -> Told {
+        if std::mem::replace(&mut self.relieved, true) {
+            Ok(())
+        } else {
+            (self.case.relieve)(&mut self.stage)
+        }
+    }
+
     fn after(&mut self) -> Told {
+        self.relieve()?;
         (self.case.after)(&mut self.stage)?;
         self.stage.ask_founder("join").map(|_| ())
     }
 
     /// The next stop of a victim that may sleep.
-    fn wait(&mut self, victim: Tracee, woken: &mut bool) -> Told<Stop> {
+    fn wait(&mut self, victim: Tracee) -> Told<Stop> {
         loop {
             match victim.try_wait() {
                 Some(stop) => return Ok(stop),
-                None if sleeps(victim.0) => return self.wake(victim, woken).map(|()| Stop::Other),
+                None if sleeps(victim.0) => return self.wake(victim).map(|()| Stop::Other),
                 None => std::thread::yield_now(),
             }
         }
     }
 
     /// Has the others wake the victim that sleeps, and waits until it stops behind that.
-    fn wake(&mut self, victim: Tracee, woken: &mut bool) -> Told {
-        if !*woken {
-            *woken = true;
-            (self.case.asleep)(&mut self.stage)?;
+    fn wake(&mut self, victim: Tracee) -> Told {
+        if !self.case.sleeps_for_a_time {
+            self.relieve()?;
         }
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
@@ -234,7 +256,7 @@ impl Run<'_> {
     /// Runs through the operation once, and once more by steps.
     fn walk(&mut self) -> Told {
         let victim = self.begin()?;
-        let ran = self.run(victim, &mut false);
+        let ran = self.run(victim);
         let mut watch = Watch::of(self.stage.founder());
         if let Some(watch) = &mut watch {
             watch.learn();
@@ -255,7 +277,7 @@ impl Run<'_> {
     }
 
     fn walk_by_steps(&mut self, victim: Tracee, mut watch: Option<Watch>) -> Told<Walk> {
-        let (mut walk, mut woken) = (Walk::default(), false);
+        let mut walk = Walk::default();
         let anchors = victim.stop_before(None);
         loop {
             if victim.next_call().is_some() {
@@ -267,7 +289,7 @@ impl Run<'_> {
                 Stands::AtEnd => return Ok(walk),
                 Stands::Asleep => {
                     walk.sleeps.push(walk.steps);
-                    self.wake(victim, &mut woken)?;
+                    self.wake(victim)?;
                 }
             }
             walk.steps += 1;
@@ -284,6 +306,15 @@ fn step(victim: Tracee) -> Told<Stands> {
     let call = victim.next_call();
     if call == Some(marker::END) {
         return Ok(Stands::AtEnd);
+    }
+    if let Some(behind) = victim.behind_repetition().filter(|&behind| victim.stop_before(Some(behind))) {
+        let stopped = victim.go(Until::CallBoundary);
+        victim.stop_before(None);
+        return if stopped && victim.next_instruction() == Some(behind) {
+            Ok(Stands::Stepped)
+        } else {
+            Err(ended())
+        };
     }
     if !call.is_some_and(is_sleep) {
         return if victim.go(Until::Instruction) { Ok(Stands::Stepped) } else { Err(ended()) };

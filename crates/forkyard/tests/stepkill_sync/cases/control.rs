@@ -3,16 +3,14 @@
 use crate::stage::{A, B};
 use crate::sweep::Case;
 
-pub(crate) const CASES: &[Case] = &[
-    Case {
-        waiting: |stage| {
-            stage.deadline = std::time::Duration::from_millis(500);
-            stage.block(A, "naive.acquire naive.release")
-        },
-        control: true,
-        ..Case::new("control: a naive lock, release", "naive.acquire / naive.release /", |stage| {
-            stage.expect_answer(A, &["ok ok"])?;
-            stage.expect(B, "naive.acquire naive.release", &["ok ok"]).map(|_| ())
-        })
+pub(crate) const CASES: &[Case] = &[Case {
+    waiting: |stage| {
+        stage.deadline = std::time::Duration::from_millis(500);
+        stage.block(A, "naive.acquire naive.release")
     },
-];
+    control: true,
+    ..Case::new("control: a naive lock, release", "naive.acquire / naive.release /", |stage| {
+        stage.expect_answer(A, &["ok ok"])?;
+        stage.expect(B, "naive.acquire naive.release", &["ok ok"]).map(|_| ())
+    })
+}];

@@ -1,11 +1,12 @@
 //! The operations, and what has to hold when their users are killed.
 
 mod control;
+mod locks;
 mod memory;
 
 use crate::sweep::Case;
 
 /// All of them, by layer.
 pub(crate) fn all() -> Vec<Case> {
-    [control::CASES, memory::CASES].concat()
+    [control::CASES, memory::CASES, locks::CASES].concat()
 }
