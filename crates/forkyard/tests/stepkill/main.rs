@@ -15,6 +15,7 @@ mod guard;
 mod points;
 mod report;
 mod requester;
+#[allow(dead_code, reason = "the test of shared memory has parts of its own")]
 mod trace;
 mod zygote;
 

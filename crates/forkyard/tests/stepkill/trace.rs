@@ -55,6 +55,17 @@ pub(crate) enum Boundary {
     Exit,
 }
 
+/// What a tracee will do next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
+    /// Of the instruction.
+    pub(crate) address: u64,
+    /// The number of the system call that it is, if it is one.
+    pub(crate) call: Option<c_long>,
+    /// What follows it, if it is one that repeats itself, each time a step.
+    pub(crate) behind: Option<u64>,
+}
+
 impl Tracee {
     /// Seizes a process or thread without stopping it. What it makes is seized as well if `descendants` says so, and
     /// stands still before its first instruction.
@@ -202,46 +213,11 @@ impl Tracee {
 
     /// True if its next instruction is a system call.
     pub(crate) fn is_before_call(self) -> bool {
-        self.next_call().is_some()
+        self.next().is_some_and(|next| next.call.is_some())
     }
 
-    /// The number of the system call that is its next instruction, if it is one.
-    pub(crate) fn next_call(self) -> Option<c_long> {
-        let (at, number) = self.registers()?;
-        #[cfg(target_arch = "x86_64")]
-        let (call, mask) = (0x050f, 0xffff);
-        #[cfg(target_arch = "aarch64")]
-        let (call, mask) = (0xd400_0001, 0xffff_ffff);
-        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).ok()?;
-        (text & mask == call).then_some(number.cast_signed())
-    }
-
-    /// The address of its next instruction.
-    pub(crate) fn next_instruction(self) -> Option<u64> {
-        self.registers().map(|(at, _)| at)
-    }
-
-    /// The address behind its next instruction, if that is one that repeats itself, and steps would be many.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn behind_repetition(self) -> Option<u64> {
-        let (at, _) = self.registers()?;
-        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, at as usize, 0).ok()?;
-        // `rep movs` and `rep stos` of bytes or double words, and of quad words.
-        match text.to_le_bytes() {
-            [0xf3, 0xa4 | 0xa5 | 0xaa | 0xab, ..] => Some(at + 2),
-            [0xf3, 0x48, 0xa5 | 0xab, ..] => Some(at + 3),
-            _ => None,
-        }
-    }
-
-    /// The address behind its next instruction, if that is one that repeats itself, and steps would be many.
-    #[cfg(not(target_arch = "x86_64"))]
-    pub(crate) fn behind_repetition(self) -> Option<u64> {
-        None
-    }
-
-    /// The address of its next instruction, and what would be the number of a system call there.
-    fn registers(self) -> Option<(u64, u64)> {
+    /// Its next instruction.
+    pub(crate) fn next(self) -> Option<Next> {
         // SAFETY: all-zero is a value of this structure of numbers.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         let mut slice =
@@ -249,9 +225,18 @@ impl Tracee {
         const NT_PRSTATUS: usize = 1;
         ptrace(libc::PTRACE_GETREGSET, self.0, NT_PRSTATUS, &raw mut slice as usize).ok()?;
         #[cfg(target_arch = "x86_64")]
-        return Some((registers.rip, registers.rax));
+        let (address, number, call, mask) = (registers.rip, registers.rax, 0x050f, 0xffff);
         #[cfg(target_arch = "aarch64")]
-        return Some((registers.pc, registers.regs[8]));
+        let (address, number, call, mask) = (registers.pc, registers.regs[8], 0xd400_0001, 0xffff_ffff);
+        let text = ptrace(libc::PTRACE_PEEKDATA, self.0, address as usize, 0).ok()?;
+        // `rep movs` and `rep stos` of bytes or double words, and of quad words.
+        let behind = match text.to_le_bytes() {
+            [0xf3, 0xa4 | 0xa5 | 0xaa | 0xab, ..] if cfg!(target_arch = "x86_64") => Some(address + 2),
+            [0xf3, 0x48, 0xa5 | 0xab, ..] if cfg!(target_arch = "x86_64") => Some(address + 3),
+            _ => None,
+        };
+        let call = (text & mask == call).then_some(number.cast_signed());
+        Some(Next { address, call, behind })
     }
 
     /// Has it stop before the instruction at this address, as after a step; or no more. False where that cannot be had.

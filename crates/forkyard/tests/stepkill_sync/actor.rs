@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use forkyard::sync::{Lock, Mutex, MutexGuard};
+use forkyard::sync::{Barrier, BoundedSemaphore, Event, Lock, Mutex, MutexGuard, Semaphore};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::receive;
@@ -19,11 +19,29 @@ pub(crate) const FORKED: usize = 2;
 pub(crate) struct Objects {
     pub(crate) lock: Lock,
     pub(crate) mutex: Mutex<[u64; 2]>,
+    /// No permits.
+    pub(crate) semaphore: Semaphore,
+    /// One permit, which comes back.
+    pub(crate) undo: Semaphore,
+    /// One permit.
+    pub(crate) bounded: BoundedSemaphore,
+    pub(crate) event: Event,
+    pub(crate) two: Barrier,
+    pub(crate) three: Barrier,
 }
 
 impl Objects {
     pub(crate) fn new() -> Objects {
-        Objects { lock: Lock::new().unwrap(), mutex: Mutex::new([0; 2]).unwrap() }
+        Objects {
+            lock: Lock::new().unwrap(),
+            mutex: Mutex::new([0; 2]).unwrap(),
+            semaphore: Semaphore::new(0).unwrap(),
+            undo: Semaphore::undo(1, 1).unwrap(),
+            bounded: BoundedSemaphore::new(1).unwrap(),
+            event: Event::new().unwrap(),
+            two: Barrier::new(2).unwrap(),
+            three: Barrier::new(3).unwrap(),
+        }
     }
 }
 

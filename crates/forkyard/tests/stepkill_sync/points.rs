@@ -10,6 +10,10 @@ use std::os::unix::fs::FileExt;
 
 /// Every instruction this close to something that others see is a point.
 const CLOSE: usize = 1;
+/// What is further away than so many steps, deep in a loop that nobody sees, is no point for its number's sake.
+const FAR: usize = 1500;
+/// What a stop at an anchor costs, in steps.
+const STOP: usize = 4;
 /// What the arena is looked at in.
 const LINE: usize = 64;
 
@@ -38,8 +42,8 @@ pub(crate) struct Walk {
     pub(crate) stores: Vec<usize>,
     /// Where it slept.
     pub(crate) sleeps: Vec<usize>,
-    /// The address of each instruction.
-    pub(crate) addresses: Vec<u64>,
+    /// The address of each instruction, and for which time it was there.
+    instructions: Vec<(u64, usize)>,
 }
 
 /// A way to a point that is quicker than stepping there: to this instruction for that often, and on by steps.
@@ -63,26 +67,33 @@ impl Walk {
             (true, _) => 1,
             (false, others) => self.steps / others + 1,
         };
-        let is_point = |at: &usize| chosen[*at] || at.is_multiple_of(stride);
+        let is_point =
+            |at: &usize| chosen[*at] || at.is_multiple_of(stride) && (all || self.way(*at).0 <= FAR);
         let awake = (0..=self.steps).filter(is_point).map(|steps| Point { steps, asleep: false });
         let asleep = self.sleeps.iter().map(|&steps| Point { steps, asleep: true });
         (asleep.chain(awake).collect(), stride)
     }
 
-    /// The best anchor on the way to a point, if there is one.
-    pub(crate) fn anchor(&self, point: Point) -> Option<Anchor> {
-        /// What a stop at an anchor costs, in steps.
-        const STOP: usize = 4;
-        let mut counts = HashMap::new();
-        let mut best = (point.steps, None);
-        for (at, &address) in self.addresses.iter().enumerate().take(point.steps + 1) {
-            let times = counts.entry(address).and_modify(|count| *count += 1).or_insert(1_usize);
-            let cost = *times * STOP + (point.steps - at);
-            if cost <= best.0 {
-                best = (cost, Some(Anchor { at, address, times: *times }));
+    /// Notes the instruction that stands at the end of the walk so far.
+    pub(crate) fn note(&mut self, address: u64, seen: &mut HashMap<u64, usize>) {
+        let times = seen.entry(address).and_modify(|count| *count += 1).or_insert(1);
+        self.instructions.push((address, *times));
+    }
+
+    /// What it costs to get to a point, in steps; and the best anchor on the way, if there is one.
+    pub(crate) fn way(&self, steps: usize) -> (usize, Option<Anchor>) {
+        let mut best = (steps, None);
+        for at in (0..self.instructions.len().min(steps + 1)).rev() {
+            if steps - at >= best.0 {
+                break;
+            }
+            let (address, times) = self.instructions[at];
+            let cost = times * STOP + (steps - at);
+            if cost < best.0 {
+                best = (cost, Some(Anchor { at, address, times }));
             }
         }
-        best.1
+        best
     }
 
     pub(crate) fn details(&self, stride: usize) -> String {
@@ -138,23 +149,22 @@ impl Watch {
     /// True if a known line has changed since the last look.
     pub(crate) fn changed(&mut self) -> bool {
         let mut changed = false;
-        let mut first = 0;
         let mut buffer = [0; 8192];
-        while first < self.lines.len() {
-            // Lines that lie together are read together.
-            let start = self.lines[first].0;
-            let run = (first..self.lines.len().min(first + buffer.len() / LINE))
-                .take_while(|&index| self.lines[index].0 == start + ((index - first) * LINE) as u64)
-                .count();
-            let bytes = &mut buffer[..run * LINE];
-            self.file.read_exact_at(bytes, start).unwrap();
-            for (line, now) in self.lines[first..first + run].iter_mut().zip(bytes.chunks_exact(LINE)) {
-                if line.1 != now {
-                    line.1.copy_from_slice(now);
+        let mut rest = &mut self.lines[..];
+        while let Some(&(start, _)) = rest.first() {
+            // Lines that lie close together are read together.
+            let near = |line: &(u64, [u8; LINE])| line.0 + LINE as u64 <= start + buffer.len() as u64;
+            let (run, others) = rest.split_at_mut(rest.partition_point(near));
+            let len = usize::try_from(run[run.len() - 1].0 - start).unwrap() + LINE;
+            self.file.read_exact_at(&mut buffer[..len], start).unwrap();
+            for line in run {
+                let at = usize::try_from(line.0 - start).unwrap();
+                if line.1 != buffer[at..at + LINE] {
+                    line.1.copy_from_slice(&buffer[at..at + LINE]);
                     changed = true;
                 }
             }
-            first += run;
+            rest = others;
         }
         changed
     }

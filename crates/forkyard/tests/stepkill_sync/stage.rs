@@ -45,6 +45,8 @@ impl Stage {
         let mut founder = Command::new(std::env::current_exe().unwrap())
             .arg(founder::ROLE)
             .args([&for_victims].into_iter().chain(&actors).map(|channel| channel.number().to_string()))
+            // A small one, in which nobody looks around for long.
+            .env("FORKYARD_ARENA_SIZE", "12M")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -166,6 +168,11 @@ impl Stage {
             now.participants == 1 + self.pids.len() && now.unfinished == 0
         });
         settled.map(|()| now).map_err(|error| format!("{error}: {now:?}"))
+    }
+
+    /// Waits until somebody has cleaned up after the victim.
+    pub(crate) fn settle(&mut self) -> Told {
+        self.census().map(drop)
     }
 
     /// Fails if more is in use than then.

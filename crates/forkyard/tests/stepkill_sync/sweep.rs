@@ -1,12 +1,13 @@
 //! One operation, its victim killed at every point.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::marker;
 use crate::points::{Anchor, Point, Walk, Watch};
 use crate::report::Operation;
 use crate::stage::{Census, DEADLINE, Stage, Told, is_sleep, sleeps};
-use crate::trace::{Boundary, Stop, Tracee, Until};
+use crate::trace::{Boundary, Next, Stop, Tracee, Until};
 
 /// About how many instructions are points that nothing else makes one.
 const POINTS: usize = 60;
@@ -134,7 +135,7 @@ impl Run<'_> {
     /// Brings a victim to the point, or to its operation's end if that comes first.
     fn reach(&mut self, victim: Tracee, point: Point) -> Told {
         let mut steps = 0;
-        if let Some(anchor) = self.walk.anchor(point) {
+        if let (_, Some(anchor)) = self.walk.way(point.steps) {
             if !self.jump(victim, anchor)? {
                 return Ok(());
             }
@@ -158,18 +159,17 @@ impl Run<'_> {
     fn jump(&mut self, victim: Tracee, anchor: Anchor) -> Told<bool> {
         let mut left = anchor.times;
         loop {
-            if victim.next_instruction() == Some(anchor.address) {
+            let next = victim.next().ok_or_else(ended)?;
+            if next.address == anchor.address {
                 left -= 1;
                 if left == 0 {
                     return Ok(true);
                 }
-            }
-            match step(victim)? {
-                Stands::Stepped => {}
-                Stands::Asleep => self.wake(victim)?,
-                Stands::AtEnd => return Ok(false),
-            }
-            if victim.next_instruction() == Some(anchor.address) {
+                match step_from(victim, next)? {
+                    Stands::Stepped => {}
+                    Stands::Asleep => self.wake(victim)?,
+                    Stands::AtEnd => return Ok(false),
+                }
                 continue;
             }
             victim.stop_before(Some(anchor.address));
@@ -189,7 +189,7 @@ impl Run<'_> {
             let stop = if may_sleep { self.wait(victim)? } else { victim.wait() };
             match stop {
                 Stop::Stepped => return Ok(true),
-                Stop::Ended => return Err("the victim ended by itself".to_owned()),
+                Stop::Ended => return Err(ended()),
                 Stop::CallBoundary => match victim.boundary() {
                     Some(Boundary::Entry(marker::END)) => return Ok(false),
                     Some(Boundary::Entry(call)) => may_sleep = is_sleep(call),
@@ -222,8 +222,8 @@ impl Run<'_> {
 
     fn after(&mut self) -> Told {
         self.relieve()?;
-        (self.case.after)(&mut self.stage)?;
-        self.stage.ask_founder("join").map(|_| ())
+        self.stage.ask_founder("join")?;
+        (self.case.after)(&mut self.stage)
     }
 
     /// The next stop of a victim that may sleep.
@@ -245,7 +245,7 @@ impl Run<'_> {
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
             match victim.try_wait() {
-                Some(Stop::Ended) => return Err("the victim ended by itself".to_owned()),
+                Some(Stop::Ended) => return Err(ended()),
                 Some(_) => return Ok(()),
                 None => std::thread::yield_now(),
             }
@@ -277,14 +277,17 @@ impl Run<'_> {
     }
 
     fn walk_by_steps(&mut self, victim: Tracee, mut watch: Option<Watch>) -> Told<Walk> {
-        let mut walk = Walk::default();
+        let (mut walk, mut seen) = (Walk::default(), HashMap::new());
         let anchors = victim.stop_before(None);
         loop {
-            if victim.next_call().is_some() {
+            let next = victim.next().ok_or_else(ended)?;
+            if next.call.is_some() {
                 walk.calls.push(walk.steps);
             }
-            walk.addresses.extend(victim.next_instruction().filter(|_| anchors));
-            match step(victim)? {
+            if anchors {
+                walk.note(next.address, &mut seen);
+            }
+            match step_from(victim, next)? {
                 Stands::Stepped => {}
                 Stands::AtEnd => return Ok(walk),
                 Stands::Asleep => {
@@ -302,21 +305,19 @@ impl Run<'_> {
 
 /// One instruction on, unless that is the end or a sleep.
 fn step(victim: Tracee) -> Told<Stands> {
-    let ended = || "the victim ended by itself".to_owned();
-    let call = victim.next_call();
-    if call == Some(marker::END) {
+    step_from(victim, victim.next().ok_or_else(ended)?)
+}
+
+fn step_from(victim: Tracee, next: Next) -> Told<Stands> {
+    if next.call == Some(marker::END) {
         return Ok(Stands::AtEnd);
     }
-    if let Some(behind) = victim.behind_repetition().filter(|&behind| victim.stop_before(Some(behind))) {
+    if next.behind.is_some_and(|behind| victim.stop_before(Some(behind))) {
         let stopped = victim.go(Until::CallBoundary);
         victim.stop_before(None);
-        return if stopped && victim.next_instruction() == Some(behind) {
-            Ok(Stands::Stepped)
-        } else {
-            Err(ended())
-        };
+        return if stopped { Ok(Stands::Stepped) } else { Err(ended()) };
     }
-    if !call.is_some_and(is_sleep) {
+    if !next.call.is_some_and(is_sleep) {
         return if victim.go(Until::Instruction) { Ok(Stands::Stepped) } else { Err(ended()) };
     }
     victim.resume(Until::Instruction);
@@ -329,4 +330,8 @@ fn step(victim: Tracee) -> Told<Stands> {
             None => std::thread::yield_now(),
         }
     }
+}
+
+fn ended() -> String {
+    "the victim ended by itself".to_owned()
 }

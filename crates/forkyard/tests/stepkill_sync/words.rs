@@ -22,8 +22,48 @@ pub(crate) fn operation(word: &str) -> Operation {
         "mutex.lock" => |actor| keep(actor, Mutex::lock),
         "mutex.unlock" => |actor| done(drop(actor.guard.take())),
         "mutex.add" => add,
+        "semaphore.acquire" => |actor| told(actor.objects.semaphore.acquire()),
+        "semaphore.release" => |actor| told(actor.objects.semaphore.release()),
+        "semaphore.value" => |actor| number(actor.objects.semaphore.value() as usize),
+        "semaphore.drain" => |actor| {
+            number(
+                std::iter::from_fn(|| actor.objects.semaphore.try_acquire().unwrap().then_some(())).count(),
+            )
+        },
+        "undo.acquire" => |actor| told(actor.objects.undo.acquire()),
+        "undo.release" => |actor| told(actor.objects.undo.release()),
+        "undo.value" => |actor| number(actor.objects.undo.value() as usize),
+        "bounded.acquire" => |actor| told(actor.objects.bounded.acquire()),
+        "bounded.release" => |actor| told(actor.objects.bounded.release()),
+        "bounded.value" => |actor| number(actor.objects.bounded.value() as usize),
+        "event.set" => |actor| told(actor.objects.event.set()),
+        "event.clear" => |actor| told(actor.objects.event.clear()),
+        "event.wait" => |actor| told(actor.objects.event.wait()),
+        "event.is_set" => |actor| number(actor.objects.event.is_set().into()),
+        "two.wait" => |actor| told(actor.objects.two.wait().map(drop)),
+        "two.abort" => |actor| told(actor.objects.two.abort()),
+        "two.reset" => |actor| told(actor.objects.two.reset()),
+        "two.waiting" => |actor| number(actor.objects.two.waiting()),
+        "three.wait" => |actor| told(actor.objects.three.wait().map(drop)),
+        "three.abort" => |actor| told(actor.objects.three.abort()),
+        "three.reset" => |actor| told(actor.objects.three.reset()),
+        "three.waiting" => |actor| number(actor.objects.three.waiting()),
         _ => panic!("unknown operation {word}"),
     }
+}
+
+fn told(result: forkyard::Result<()>) -> &'static str {
+    match result {
+        Ok(()) => "ok",
+        Err(error) if error.is_broken_barrier() => "broken",
+        Err(error) if error.is_invalid() => "invalid",
+        Err(error) if error.is_timeout() => "timed-out",
+        Err(error) => Box::leak(error.to_string().replace(' ', "-").into_boxed_str()),
+    }
+}
+
+fn number(number: usize) -> &'static str {
+    ["0", "1", "2", "3"].get(number).copied().unwrap_or("many")
 }
 
 fn done(_nothing: ()) -> &'static str {

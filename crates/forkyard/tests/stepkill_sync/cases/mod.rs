@@ -3,10 +3,11 @@
 mod control;
 mod locks;
 mod memory;
+mod signals;
 
 use crate::sweep::Case;
 
 /// All of them, by layer.
 pub(crate) fn all() -> Vec<Case> {
-    [control::CASES, memory::CASES, locks::CASES].concat()
+    [control::CASES, memory::CASES, locks::CASES, signals::CASES].concat()
 }
