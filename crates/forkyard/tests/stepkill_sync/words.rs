@@ -4,6 +4,7 @@ use forkyard::sync::{LockError, Mutex, MutexResult};
 
 use crate::actor::{Actor, Made, Operation};
 
+#[allow(clippy::unit_arg, reason = "what is done is all there is to say")]
 pub(crate) fn operation(word: &str) -> Operation {
     match word {
         "naive.acquire" => |actor| done(actor.naive.unwrap().acquire()),
