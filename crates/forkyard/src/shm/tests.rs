@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Id, Kind, Lives, Payload, Shared, existing, for_each_object, get, joined, me};
+use super::{Kind, Lives, Payload, Shared, existing, for_each_object, get, joined, me};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::process::{self, Builder, Start};
 
@@ -169,7 +169,7 @@ fn an_object_is_freed_when_its_last_holder_is_gone() {
 #[crate::task]
 fn slots() {
     let object = bytes(0);
-    for _ in 0..3 * Id::SLOTS {
+    for _ in 0..300 {
         let copy = object.clone();
         object.count.store(0, Ordering::SeqCst);
         process::fork(move || copy.count.fetch_add(1, Ordering::SeqCst)).unwrap().join().unwrap();
