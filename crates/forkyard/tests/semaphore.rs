@@ -330,3 +330,40 @@ fn forks() {
 fn a_forks_permits_are_its_own() {
     isolated(forks);
 }
+
+#[forkyard::task]
+fn wants_the_other(
+    has: BoundedSemaphore,
+    wants: BoundedSemaphore,
+    ready: Semaphore,
+    go_on: Semaphore,
+) -> bool {
+    has.acquire().unwrap();
+    ready.release().unwrap();
+    go_on.acquire_timeout(LONG).unwrap();
+    let result = wants.acquire_timeout(LONG);
+    has.release().unwrap();
+    match result {
+        Ok(()) => wants.release().map(|()| false).unwrap(),
+        Err(error) => {
+            assert!(error.is_deadlock(), "{error}");
+            assert!(error.to_string().contains("BoundedSemaphore made at"), "{error}");
+            true
+        }
+    }
+}
+
+#[test]
+fn a_circle_of_waiters_is_told_to_one_of_them() {
+    let [one, other] = [(); 2].map(|()| BoundedSemaphore::new(1).unwrap());
+    let [ready, go_on] = [(); 2].map(|()| Semaphore::new(0).unwrap());
+    let start = |has: &BoundedSemaphore, wants: &BoundedSemaphore| {
+        process::spawn(wants_the_other, (has.clone(), wants.clone(), ready.clone(), go_on.clone())).unwrap()
+    };
+    let children = [start(&one, &other), start(&other, &one)];
+    take_all(&ready, 2);
+    go_on.release_many(2).unwrap();
+    let told = finish(children);
+    assert_eq!(told.iter().filter(|told| **told).count(), 1);
+    assert_eq!((one.value(), other.value()), (1, 1));
+}

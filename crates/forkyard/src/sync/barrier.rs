@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::base::Patience;
 use super::describe::Description;
-use super::patience::{Patience, told};
+use super::ended::failed;
+use super::word::End;
 use super::word::barrier::{Barrier as Words, BarrierWord, Failed};
 use crate::error::{Error, Kind as Reason, Result};
 use crate::primitive::AtomicU64;
@@ -121,7 +123,7 @@ impl Barrier {
     /// [`is_broken_barrier`](crate::Error::is_broken_barrier): a party died or gave up, or somebody aborted or reset it. Or
     /// this process cannot take part in the family.
     pub fn wait(&self) -> Result<BarrierWaitResult> {
-        self.wait_as(Patience::until(Deadline::NEVER))
+        self.wait_as(None)
     }
 
     /// Passes if this is the last party; otherwise nothing has happened.
@@ -130,7 +132,7 @@ impl Barrier {
     /// As those of [`wait`](Barrier::wait).
     pub fn try_wait(&self) -> Result<Option<BarrierWaitResult>> {
         let me = shm::me()?;
-        let passed = self.words().try_wait(&Family, me.id).map_err(|failed| self.failed(failed))?;
+        let passed = self.words().try_wait(&Family, me.id).map_err(|_| self.broken())?;
         Ok(passed.map(|index| BarrierWaitResult { index }))
     }
 
@@ -139,7 +141,7 @@ impl Barrier {
     /// # Errors
     /// [`is_timeout`](crate::Error::is_timeout), and those of [`wait`](Barrier::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
-        self.wait_as(Patience::until(Deadline::after(timeout)))
+        self.wait_as(Deadline::after(timeout).timeout())
     }
 
     /// Waits until then at most, and then breaks the barrier.
@@ -147,25 +149,54 @@ impl Barrier {
     /// # Errors
     /// As those of [`wait_timeout`](Barrier::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<BarrierWaitResult> {
-        self.wait_as(Patience::until(deadline.into()))
+        self.wait_as(Some(deadline))
     }
 
-    fn wait_as(&self, patience: Patience) -> Result<BarrierWaitResult> {
-        let me = shm::me()?;
-        let mut waits = patience.waiting(me, self.shared.offset());
-        match self.words().wait(&Family, me.id, &mut waits) {
-            Ok(index) => Ok(BarrierWaitResult { index }),
-            Err(failed) => Err(self.failed(failed)),
+    fn wait_as(&self, until: Option<Instant>) -> Result<BarrierWaitResult> {
+        let mut patience = Patience::new::<()>(self.shared.offset(), until, false)?;
+        let passed = self.words().wait(&Family, patience.me.id, &mut patience);
+        self.told(passed, &mut patience)
+    }
+
+    /// As [`wait_deadline`](Barrier::wait_deadline); whenever a signal handler has run, `goes_on` is called. If it says no the
+    /// barrier is broken, unless all have arrived, and the wait ends with `EINTR`.
+    #[doc(hidden)]
+    pub fn wait_interruptible(
+        &self,
+        deadline: Option<Instant>,
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<BarrierWaitResult> {
+        let mut patience = Patience::new::<()>(self.shared.offset(), deadline, false)?;
+        patience.interruptible = true;
+        let (words, me) = (self.words(), patience.me.id);
+        let arrival = words.arrive(&Family, me).map_err(|_| self.broken())?;
+        loop {
+            match words.stay(arrival, &Family, me, &mut patience) {
+                Err(Failed::Ended(End::Interrupted)) if goes_on() => {}
+                passed => {
+                    if passed == Err(Failed::Ended(End::Interrupted)) {
+                        words.leave(arrival);
+                    }
+                    return self.told(passed, &mut patience);
+                }
+            }
         }
+    }
+
+    fn told(
+        &self,
+        passed: std::result::Result<u32, Failed>,
+        patience: &mut Patience,
+    ) -> Result<BarrierWaitResult> {
+        passed.map(|index| BarrierWaitResult { index }).map_err(|why| match why {
+            Failed::Broken => self.broken(),
+            Failed::Ended(end) => failed(end, patience, format!("wait at the {:?}", self.shared)),
+        })
     }
 
     #[cold]
-    fn failed(&self, failed: Failed) -> Error {
-        let what = || format!("wait at the {:?}", self.shared);
-        match failed {
-            Failed::Broken => Error::new(what(), Reason::BrokenBarrier),
-            Failed::Ended(end) => told::<Error>(Err(end), what).unwrap_or_else(|error| error),
-        }
+    fn broken(&self) -> Error {
+        Error::new(format!("wait at the {:?}", self.shared), Reason::BrokenBarrier)
     }
 
     /// Breaks the barrier: for all who wait, and for whoever comes until it is reset.
@@ -190,12 +221,12 @@ impl Barrier {
 }
 
 /// See [`Words::repair`].
-pub(crate) fn repair(shared: &BarrierWord, cells: &[AtomicU64], dead: Id) {
+pub(super) fn repair(shared: &BarrierWord, cells: &[AtomicU64], dead: Id) {
     Words { word: shared, cells }.repair(&Family, dead);
 }
 
 /// What it says to people.
-pub(crate) fn describe(shared: &BarrierWord, cells: &[AtomicU64]) -> Description {
+pub(super) fn describe(shared: &BarrierWord, cells: &[AtomicU64]) -> Description {
     let words = Words { word: shared, cells };
     let facts = vec![
         ("parties", cells.len() as u64),

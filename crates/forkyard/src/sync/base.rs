@@ -109,10 +109,10 @@ pub(super) struct Patience {
     pub(super) me: Me,
     object: u64,
     until: Option<Instant>,
-    interruptible: bool,
+    pub(super) interruptible: bool,
     reports: bool,
     note: Option<Waiting>,
-    deadlock: Option<Deadlock>,
+    pub(super) deadlock: Option<Deadlock>,
 }
 
 impl Patience {

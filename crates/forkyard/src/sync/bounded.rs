@@ -9,20 +9,31 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::base::Patience;
 use super::describe::{Description, Owner};
-use super::patience::{Patience, told};
+use super::ended::told;
 use super::raw::Holder;
 use super::word::permits::{Permits, PermitsWord};
 use crate::error::{Error, Kind as Reason, Result};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::shm::{self, Family, Id, Kind, Me, Payload, Shared};
+use crate::shm::{self, Family, Id, Kind, Payload, Shared};
 use crate::time::Deadline;
 
 /// Most permits that have a cell each.
 pub(super) const MOST_CELLS: u32 = 1 << 16;
 
+/// In `flags`: no search for deadlocks by those who wait.
+const SILENT: u32 = 1;
+
+/// `flags`: who makes it, before others have it.
+#[repr(C)]
+pub(super) struct BoundedShared {
+    word: PermitsWord,
+    flags: AtomicU32,
+}
+
 // SAFETY: atomics only, `repr(C)`; all-zero has free permits only.
-unsafe impl Payload for PermitsWord {
+unsafe impl Payload for BoundedShared {
     const KIND: Kind = Kind::BoundedSemaphore;
 }
 
@@ -63,7 +74,7 @@ impl Clone for Hint {
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BoundedSemaphore {
-    shared: Shared<PermitsWord>,
+    shared: Shared<BoundedShared>,
     #[serde(skip)]
     hint: Hint,
 }
@@ -86,8 +97,16 @@ impl BoundedSemaphore {
         Ok(BoundedSemaphore { shared, hint: Hint::default() })
     }
 
+    /// The same one, for which nobody looks for deadlocks: for one whose permits are given back by others than who took them. To be
+    /// called before others have it.
+    #[must_use]
+    pub fn without_deadlock_report(self) -> BoundedSemaphore {
+        self.shared.flags.store(SILENT, Ordering::Relaxed);
+        self
+    }
+
     fn permits(&self) -> Permits<'_> {
-        Permits { word: &self.shared, cells: self.shared.cells(), hint: self.hint.word() }
+        Permits { word: &self.shared.word, cells: self.shared.cells(), hint: self.hint.word() }
     }
 
     /// How many permits can be taken now.
@@ -99,9 +118,10 @@ impl BoundedSemaphore {
     /// Takes a permit, waiting for one.
     ///
     /// # Errors
-    /// This process cannot take part in the family.
+    /// [`is_deadlock`](crate::Error::is_deadlock): all who have permits wait for this thread, directly or by way of others; or this
+    /// process cannot take part in the family.
     pub fn acquire(&self) -> Result<()> {
-        self.acquire_as(Patience::until(Deadline::NEVER))
+        self.acquire_as(None, false)
     }
 
     /// Takes a permit if there is one.
@@ -109,8 +129,8 @@ impl BoundedSemaphore {
     /// # Errors
     /// As those of [`acquire`](BoundedSemaphore::acquire).
     pub fn try_acquire(&self) -> Result<bool> {
-        let Me { id, thread } = shm::me()?;
-        Ok(self.permits().try_acquire(&Family, Holder { id, thread }))
+        let me = shm::me()?;
+        Ok(self.permits().try_acquire(&Family, me.into()))
     }
 
     /// Takes a permit, waiting for at most so long.
@@ -118,7 +138,7 @@ impl BoundedSemaphore {
     /// # Errors
     /// [`is_timeout`](crate::Error::is_timeout), and those of [`acquire`](BoundedSemaphore::acquire).
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<()> {
-        self.acquire_as(Patience::until(Deadline::after(timeout)))
+        self.acquire_as(Deadline::after(timeout).timeout(), false)
     }
 
     /// Takes a permit, waiting until then at most.
@@ -126,14 +146,20 @@ impl BoundedSemaphore {
     /// # Errors
     /// As those of [`acquire_timeout`](BoundedSemaphore::acquire_timeout).
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<()> {
-        self.acquire_as(Patience::until(deadline.into()))
+        self.acquire_as(Some(deadline), false)
     }
 
-    pub(crate) fn acquire_as(&self, patience: Patience) -> Result<()> {
-        let me = shm::me()?;
-        let mut waits = patience.waiting(me, self.shared.offset());
-        let result = self.permits().acquire(&Family, Holder { id: me.id, thread: me.thread }, &mut waits);
-        told(result, || format!("acquire the {:?}", self.shared))
+    /// As [`acquire_deadline`](BoundedSemaphore::acquire_deadline), and ended by a signal handler with `EINTR`.
+    #[doc(hidden)]
+    pub fn acquire_interruptible(&self, deadline: Option<Instant>) -> Result<()> {
+        self.acquire_as(deadline, true)
+    }
+
+    fn acquire_as(&self, until: Option<Instant>, interruptible: bool) -> Result<()> {
+        let mut patience = Patience::new::<()>(self.shared.offset(), until, reports(&self.shared))?;
+        patience.interruptible = interruptible;
+        let result = self.permits().acquire(&Family, patience.me.into(), &mut patience);
+        told(result, &mut patience, || format!("acquire the {:?}", self.shared))
     }
 
     /// Gives back a permit, and wakes one who waits.
@@ -170,13 +196,28 @@ pub(super) fn refuse(what: &str, permits: u32, most: u32) -> Error {
 }
 
 /// See [`Permits::repair`].
-pub(crate) fn repair(shared: &PermitsWord, cells: &[AtomicU64], dead: Id) {
-    Permits { word: shared, cells, hint: &AtomicU32::new(0) }.repair(dead);
+pub(super) fn repair(shared: &BoundedShared, cells: &[AtomicU64], dead: Id) {
+    Permits { word: &shared.word, cells, hint: &AtomicU32::new(0) }.repair(dead);
+}
+
+/// The threads that have its permits, as far as they are known.
+pub(super) fn holders(shared: &BoundedShared, cells: &[AtomicU64]) -> Vec<Holder> {
+    Permits { word: &shared.word, cells, hint: &AtomicU32::new(0) }.holders().collect()
+}
+
+/// True if who waits for a permit may be told of a deadlock.
+pub(super) fn reports(shared: &BoundedShared) -> bool {
+    shared.flags.load(Ordering::Relaxed) & SILENT == 0
 }
 
 /// What it says to people.
-pub(crate) fn describe(shared: &PermitsWord, cells: &[AtomicU64]) -> Description {
-    let permits = Permits { word: shared, cells, hint: &AtomicU32::new(0) };
+pub(super) fn describe(shared: &BoundedShared, cells: &[AtomicU64]) -> Description {
+    describe_permits(&shared.word, cells)
+}
+
+/// What its permits say to people.
+pub(super) fn describe_permits(word: &PermitsWord, cells: &[AtomicU64]) -> Description {
+    let permits = Permits { word, cells, hint: &AtomicU32::new(0) };
     let owner = |holder: Holder| Owner { id: holder.id, thread: holder.thread, how: "permit" };
     let facts = vec![("value", permits.value(&Family).into()), ("permits", permits.count().into())];
     Description { owners: permits.holders().map(owner).collect(), facts }

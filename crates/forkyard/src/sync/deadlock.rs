@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::raw::Holder;
-use super::{lock, mutex, once, rlock};
+use super::{bounded, lock, mutex, once, rlock};
 use crate::shm::{self, Family, Kind, Lives, Me, ObjectRef, WaitInfo};
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 /// Most waiting threads that a search looks at.
 const MOST: usize = 4096;
@@ -234,6 +234,16 @@ fn blockers(object: ObjectRef, waiter: Holder) -> Option<Blockers> {
             // Somebody else may release what it has itself.
             let holder = state.0.raw.holder().filter(|holder| *holder != waiter);
             Some(Blockers::one(holder, state.0.reports()))
+        }
+        Kind::BoundedSemaphore => {
+            let (shared, cells) = object.get::<bounded::BoundedShared, AtomicU64>()?;
+            let mut threads = bounded::holders(shared, cells);
+            if threads.len() < cells.len() {
+                return None;
+            }
+            // Somebody else may give back what it has itself.
+            threads.retain(|holder| *holder != waiter);
+            Some(Blockers { threads, any: true, told: bounded::reports(shared) })
         }
         _ => None,
     }

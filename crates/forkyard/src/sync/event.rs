@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::base::Patience;
 use super::describe::Description;
-use super::patience::{Patience, told};
+use super::ended::told;
 use super::word::event::EventWord;
 use crate::error::Result;
 use crate::shm::{self, Family, Kind, Payload, Shared};
@@ -89,7 +90,7 @@ impl Event {
     /// # Errors
     /// As those of [`set`](Event::set).
     pub fn wait(&self) -> Result<()> {
-        self.wait_as(Patience::until(Deadline::NEVER))
+        self.wait_as(None, false)
     }
 
     /// The same, for at most so long.
@@ -97,7 +98,7 @@ impl Event {
     /// # Errors
     /// [`is_timeout`](crate::Error::is_timeout), and those of [`wait`](Event::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
-        self.wait_as(Patience::until(Deadline::after(timeout)))
+        self.wait_as(Deadline::after(timeout).timeout(), false)
     }
 
     /// The same, until then at most.
@@ -105,7 +106,7 @@ impl Event {
     /// # Errors
     /// As those of [`wait_timeout`](Event::wait_timeout).
     pub fn wait_deadline(&self, deadline: Instant) -> Result<()> {
-        self.wait_as(Patience::until(deadline.into()))
+        self.wait_as(Some(deadline), false)
     }
 
     /// [`is_set`](Event::is_set), under the name that belongs to the others.
@@ -117,14 +118,21 @@ impl Event {
         Ok(self.is_set())
     }
 
-    pub(crate) fn wait_as(&self, patience: Patience) -> Result<()> {
-        let me = shm::me()?;
-        let mut waits = patience.waiting(me, self.shared.offset());
-        told(self.shared.wait(&Family, &mut waits), || format!("wait for the {:?}", self.shared))
+    /// As [`wait_deadline`](Event::wait_deadline), and ended by a signal handler with `EINTR`.
+    #[doc(hidden)]
+    pub fn wait_interruptible(&self, deadline: Option<Instant>) -> Result<()> {
+        self.wait_as(deadline, true)
+    }
+
+    fn wait_as(&self, until: Option<Instant>, interruptible: bool) -> Result<()> {
+        let mut patience = Patience::new::<()>(self.shared.offset(), until, false)?;
+        patience.interruptible = interruptible;
+        let result = self.shared.wait(&Family, &mut patience);
+        told(result, &mut patience, || format!("wait for the {:?}", self.shared))
     }
 }
 
 /// What it says to people.
-pub(crate) fn describe(shared: &EventWord) -> Description {
+pub(super) fn describe(shared: &EventWord) -> Description {
     Description { owners: Vec::new(), facts: vec![("set", shared.is_set().into())] }
 }

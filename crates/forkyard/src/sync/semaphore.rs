@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::base::Patience;
 use super::bounded::{Hint, MOST_CELLS, refuse};
 use super::describe::Description;
-use super::patience::{Patience, told};
+use super::ended::told;
 use super::word::permits::{Permits, PermitsWord};
 use super::word::semaphore::{MOST, SemaphoreWord};
 use crate::error::{Error, Kind as Reason, Result};
 use crate::primitive::{AtomicU32, AtomicU64};
-use crate::shm::{self, Family, Id, Kind, Me, Payload, Shared};
-use crate::sync::raw::Holder;
+use crate::shm::{self, Family, Id, Kind, Payload, Shared};
 use crate::time::Deadline;
 
 /// Either word is used, or the other; with cells behind them it is `permits`.
 #[repr(C)]
-pub(crate) struct SemaphoreShared {
+pub(super) struct SemaphoreShared {
     plain: SemaphoreWord,
     permits: PermitsWord,
 }
@@ -108,7 +108,7 @@ impl Semaphore {
     /// This process cannot take part in the family.
     #[doc(alias = "sem_wait")]
     pub fn acquire(&self) -> Result<()> {
-        self.acquire_as(Patience::until(Deadline::NEVER))
+        self.acquire_as(None, false)
     }
 
     /// Takes a permit if there is one.
@@ -117,10 +117,10 @@ impl Semaphore {
     /// As those of [`acquire`](Semaphore::acquire).
     #[doc(alias = "sem_trywait")]
     pub fn try_acquire(&self) -> Result<bool> {
-        let Me { id, thread } = shm::me()?;
+        let me = shm::me()?;
         Ok(match self.permits() {
             None => self.shared.plain.try_acquire(),
-            Some(permits) => permits.try_acquire(&Family, Holder { id, thread }),
+            Some(permits) => permits.try_acquire(&Family, me.into()),
         })
     }
 
@@ -130,7 +130,7 @@ impl Semaphore {
     /// [`is_timeout`](crate::Error::is_timeout), and those of [`acquire`](Semaphore::acquire).
     #[doc(alias = "sem_timedwait")]
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<()> {
-        self.acquire_as(Patience::until(Deadline::after(timeout)))
+        self.acquire_as(Deadline::after(timeout).timeout(), false)
     }
 
     /// Takes a permit, waiting until then at most.
@@ -138,17 +138,23 @@ impl Semaphore {
     /// # Errors
     /// As those of [`acquire_timeout`](Semaphore::acquire_timeout).
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<()> {
-        self.acquire_as(Patience::until(deadline.into()))
+        self.acquire_as(Some(deadline), false)
     }
 
-    pub(crate) fn acquire_as(&self, patience: Patience) -> Result<()> {
-        let me = shm::me()?;
-        let mut waits = patience.waiting(me, self.shared.offset());
+    /// As [`acquire_deadline`](Semaphore::acquire_deadline), and ended by a signal handler with `EINTR`.
+    #[doc(hidden)]
+    pub fn acquire_interruptible(&self, deadline: Option<Instant>) -> Result<()> {
+        self.acquire_as(deadline, true)
+    }
+
+    fn acquire_as(&self, until: Option<Instant>, interruptible: bool) -> Result<()> {
+        let mut patience = Patience::new::<()>(self.shared.offset(), until, false)?;
+        patience.interruptible = interruptible;
         let result = match self.permits() {
-            None => self.shared.plain.acquire(&Family, &mut waits),
-            Some(permits) => permits.acquire(&Family, Holder { id: me.id, thread: me.thread }, &mut waits),
+            None => self.shared.plain.acquire(&Family, &mut patience),
+            Some(permits) => permits.acquire(&Family, patience.me.into(), &mut patience),
         };
-        told(result, || format!("acquire the {:?}", self.shared))
+        told(result, &mut patience, || format!("acquire the {:?}", self.shared))
     }
 
     /// Gives a permit, and wakes one who waits.
@@ -179,7 +185,7 @@ impl Semaphore {
 }
 
 /// See [`SemaphoreWord::repair`] and [`Permits::repair`].
-pub(crate) fn repair(shared: &SemaphoreShared, cells: &[AtomicU64], dead: Id) {
+pub(super) fn repair(shared: &SemaphoreShared, cells: &[AtomicU64], dead: Id) {
     match cells {
         [] => shared.plain.repair(),
         cells => Permits { word: &shared.permits, cells, hint: &AtomicU32::new(0) }.repair(dead),
@@ -187,9 +193,9 @@ pub(crate) fn repair(shared: &SemaphoreShared, cells: &[AtomicU64], dead: Id) {
 }
 
 /// What it says to people.
-pub(crate) fn describe(shared: &SemaphoreShared, cells: &[AtomicU64]) -> Description {
+pub(super) fn describe(shared: &SemaphoreShared, cells: &[AtomicU64]) -> Description {
     match cells {
         [] => Description { owners: Vec::new(), facts: vec![("value", shared.plain.value().into())] },
-        cells => super::bounded::describe(&shared.permits, cells),
+        cells => super::bounded::describe_permits(&shared.permits, cells),
     }
 }
