@@ -137,6 +137,11 @@ impl Lock {
         self.wait(deadline.into())
     }
 
+    /// The lock, for a condition.
+    pub(super) fn base(&self) -> (&Base, u64) {
+        (&self.state.0, self.state.offset())
+    }
+
     #[cold]
     fn wait(&self, deadline: Deadline) -> LockResult<'_> {
         let acquired = self.state.0.acquire(self.state.offset(), deadline.timeout());
@@ -234,6 +239,11 @@ impl<'a> LockGuard<'a> {
     #[inline]
     fn of(lock: &'a Lock) -> LockGuard<'a> {
         LockGuard { lock, thread: PhantomData }
+    }
+
+    /// The lock, for a condition.
+    pub(super) fn base(&self) -> (&Base, u64) {
+        self.lock.base()
     }
 
     /// Leaves the lock acquired, to be released by hand.

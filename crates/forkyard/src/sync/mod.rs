@@ -4,6 +4,7 @@
 mod barrier;
 mod base;
 mod bounded;
+mod condition;
 mod deadlock;
 mod describe;
 mod ended;
@@ -21,6 +22,7 @@ mod word;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use bounded::BoundedSemaphore;
+pub use condition::{Condition, Held, WaitTimeoutResult};
 pub use deadlock::{Blocked, Deadlock, LockName};
 pub(crate) use describe::describe;
 pub use error::{LockError, OwnerDied};

@@ -214,6 +214,11 @@ impl<'a, T: ShmSafe> MutexGuard<'a, T> {
     fn of(mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
         MutexGuard { mutex, thread: PhantomData }
     }
+
+    /// The lock, for a condition.
+    pub(super) fn base(&self) -> (&Base, u64) {
+        (&self.mutex.state.0, self.mutex.state.offset())
+    }
 }
 
 impl<T: ShmSafe> Deref for MutexGuard<'_, T> {

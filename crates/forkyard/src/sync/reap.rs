@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use super::{barrier, bounded, lock, mutex, once, rlock, semaphore};
+use super::{barrier, bounded, condition, lock, mutex, once, rlock, semaphore};
 use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
@@ -40,6 +40,7 @@ fn repair(object: ObjectRef, dead: Id) {
             with_cells(object, |shared, cells| bounded::repair(shared, cells, dead))
         }
         Some(Kind::Barrier) => with_cells(object, |shared, cells| barrier::repair(shared, cells, dead)),
+        Some(Kind::Condition) => with(object, condition::repair),
         // At an event nothing is owed.
         _ => {}
     }

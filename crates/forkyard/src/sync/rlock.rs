@@ -209,7 +209,7 @@ impl RLock {
     }
 
     /// Releases the lock whole, for a wait that acquires it again; how deep it was.
-    pub(crate) fn release_all(&self) -> Result<u32> {
+    pub(super) fn release_all(&self) -> Result<u32> {
         if !self.state.base.is_held() {
             return Err(self.not_owner());
         }
@@ -218,9 +218,14 @@ impl RLock {
         Ok(depth)
     }
 
-    /// Makes the lock as deep as it was: by its owner.
-    pub(crate) fn restore(&self, depth: u32) {
-        self.state.depth.store(depth, Ordering::Relaxed);
+    /// Acquires the lock again, as deep as it was.
+    pub(super) fn take_again(&self, depth: u32) -> std::result::Result<(), LockError<()>> {
+        let base = &self.state.base;
+        let acquired = if base.acquire_at_once() { Ok(()) } else { base.acquire(self.state.offset(), None) };
+        if matches!(acquired, Ok(()) | Err(LockError::OwnerDied(_))) {
+            self.state.depth.store(depth, Ordering::Relaxed);
+        }
+        acquired
     }
 }
 
@@ -247,6 +252,11 @@ impl<'a> RLockGuard<'a> {
     #[inline]
     fn of(lock: &'a RLock) -> RLockGuard<'a> {
         RLockGuard { lock, thread: PhantomData }
+    }
+
+    /// The lock, for a condition.
+    pub(super) fn lock(&self) -> &RLock {
+        self.lock
     }
 
     /// Leaves the lock acquired, to be released by hand.

@@ -44,19 +44,19 @@ impl World {
     }
 
     /// With the lock held.
-    fn wait(&self, me: Id, waiter: &mut impl Waiter) -> Result<(), End> {
+    fn wait(&self, me: Id, waiter: impl Waiter) -> Result<(), End> {
         let let_go = || {
             self.unlock(me);
             Ok::<(), ()>(())
         };
-        self.shared.condition.wait(&self.family, waiter, let_go, || self.lock(me)).unwrap().1
+        self.shared.condition.wait(&self.family, waiter, || false, let_go, || self.lock(me)).unwrap().1
     }
 
     /// Waits for a token and takes it.
     fn take(&self, me: Id) {
         self.lock(me);
         while self.tokens() == 0 {
-            self.wait(me, &mut Patient).unwrap();
+            self.wait(me, Patient).unwrap();
         }
         self.shared.tokens.store(self.tokens() - 1, Ordering::Relaxed);
         self.unlock(me);
@@ -137,7 +137,7 @@ fn an_impatient_waiter_takes_no_notification_away() {
         let body = move |me| {
             hasty.lock(me);
             if hasty.tokens() == 0 {
-                _ = hasty.wait(me, &mut Impatient::here());
+                _ = hasty.wait(me, Impatient::here());
             }
             hasty.unlock(me);
         };
@@ -158,7 +158,7 @@ fn a_waiter_killed_anywhere_before_its_wait_returned_takes_no_notification_with_
         let wait_once = |world: &World, me, returned: &AtomicBool| {
             world.lock(me);
             if world.tokens() == 0 {
-                world.wait(me, &mut Patient).unwrap();
+                world.wait(me, Patient).unwrap();
             }
             returned.store(true, Ordering::Relaxed);
             world.unlock(me);

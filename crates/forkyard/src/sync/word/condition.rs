@@ -29,24 +29,32 @@ pub(crate) struct ConditionWord {
 
 /// A waiter's place: what the word was when it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u32);
+struct Ticket(u32);
 
 /// Everybody.
 pub(crate) const ALL: u32 = u32::MAX;
 
 impl ConditionWord {
     /// Waits for a notification: lets go of the lock, sleeps, and takes it again, whatever ended the wait. If `let_go` fails nothing
-    /// has happened.
+    /// has happened. After an interruption it sleeps on if `goes_on` says so.
     pub(crate) fn wait<E, T>(
         &self,
         lives: &impl Lives,
-        waiter: &mut impl Waiter,
+        mut waiter: impl Waiter,
+        mut goes_on: impl FnMut() -> bool,
         let_go: impl FnOnce() -> Result<(), E>,
         take_again: impl FnOnce() -> T,
     ) -> Result<(T, Result<(), End>), E> {
         let ticket = self.enter();
         let_go()?;
-        let end = self.sleep(ticket, lives, waiter);
+        let end = loop {
+            match self.sleep(ticket, lives, &mut waiter) {
+                Err(End::Interrupted) if goes_on() => {}
+                end => break end,
+            }
+        };
+        // Now it waits for the lock.
+        drop(waiter);
         let lock = take_again();
         if end.is_ok() {
             self.notified(ticket);
@@ -55,7 +63,7 @@ impl ConditionWord {
     }
 
     /// Before the lock is released: from now on notifications count for the caller.
-    pub(crate) fn enter(&self) -> Ticket {
+    fn enter(&self) -> Ticket {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & 1 == 0 {
             match self.word.compare_exchange(word, word + 1, Ordering::AcqRel, Ordering::Relaxed) {
@@ -66,13 +74,7 @@ impl ConditionWord {
         Ticket(word)
     }
 
-    /// Sleeps until notified; may be called again after an end.
-    pub(crate) fn sleep(
-        &self,
-        ticket: Ticket,
-        lives: &impl Lives,
-        waiter: &mut impl Waiter,
-    ) -> Result<(), End> {
+    fn sleep(&self, ticket: Ticket, lives: &impl Lives, waiter: &mut impl Waiter) -> Result<(), End> {
         let Ticket(expected) = ticket;
         let mut wait = Wait::new(waiter);
         loop {
@@ -87,7 +89,7 @@ impl ConditionWord {
     }
 
     /// With the lock taken again after a notification: it has arrived.
-    pub(crate) fn notified(&self, ticket: Ticket) {
+    fn notified(&self, ticket: Ticket) {
         let (mut seen, mut count) = self.granted(ticket.0);
         while count > 0 && !self.take_grant(seen) {
             (seen, count) = self.granted(ticket.0);
