@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::raw::Holder;
-use super::{bounded, lock, mutex, once, rlock};
+use super::{array, bounded, lock, mutex, once, rlock, value};
 use crate::shm::{self, Family, Kind, Lives, Me, ObjectRef, WaitInfo};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
@@ -219,6 +219,14 @@ fn blockers(object: ObjectRef, waiter: Holder) -> Option<Blockers> {
     match object.kind()? {
         Kind::Mutex => {
             let (state, _) = object.get::<mutex::State, AtomicU8>()?;
+            Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
+        }
+        Kind::Value => {
+            let (state, _) = object.get::<value::State, AtomicU8>()?;
+            Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
+        }
+        Kind::Array => {
+            let (state, _) = object.get::<array::State, AtomicU8>()?;
             Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
         }
         Kind::RLock => {

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU8;
 
 use super::base::Base;
-use super::{barrier, bounded, event, lock, mutex, once, rlock, semaphore};
+use super::{array, barrier, bounded, event, lock, mutex, once, rlock, semaphore, value};
 use crate::shm::{Id, Kind, ObjectRef};
 
 /// Somebody who holds an object.
@@ -27,6 +27,8 @@ pub(crate) struct Description {
 pub(crate) fn describe(object: ObjectRef) -> Description {
     match object.kind() {
         Some(Kind::Mutex) => object.get().map(|(state, _): (&mutex::State, &[AtomicU8])| of_lock(&state.0)),
+        Some(Kind::Value) => object.get().map(|(state, _): (&value::State, &[AtomicU8])| of_lock(&state.0)),
+        Some(Kind::Array) => object.get().map(|(state, _): (&array::State, &[AtomicU8])| of_lock(&state.0)),
         Some(Kind::Lock) => object.get().map(|(state, _): (&lock::State, &[AtomicU8])| of_lock(&state.0)),
         Some(Kind::RLock) => {
             object.get().map(|(state, _): (&rlock::State, &[AtomicU8])| of_lock(&state.base))

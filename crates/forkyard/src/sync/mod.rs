@@ -1,10 +1,12 @@
 //! Locks and the other means to wait for one another, between processes and between threads. README.md beside this file
 //! tells how they survive the death of whoever uses them.
 
+mod array;
 mod barrier;
 mod base;
 mod bounded;
 mod condition;
+mod data;
 mod deadlock;
 mod describe;
 mod ended;
@@ -18,11 +20,14 @@ mod reap;
 mod rlock;
 mod semaphore;
 mod sleep;
+mod value;
 mod word;
 
+pub use array::{Array, ArrayGuard, ArrayResult};
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use bounded::BoundedSemaphore;
 pub use condition::{Condition, Held, WaitTimeoutResult};
+pub use data::Atomic;
 pub use deadlock::{Blocked, Deadlock, LockName};
 pub(crate) use describe::describe;
 pub use error::{LockError, OwnerDied};
@@ -34,3 +39,4 @@ pub(crate) use reap::reap;
 pub use rlock::{RLock, RLockGuard, RLockResult};
 pub use semaphore::Semaphore;
 pub(crate) use sleep::{Slept, sleep};
+pub use value::{Value, ValueGuard, ValueResult};

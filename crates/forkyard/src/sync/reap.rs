@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use super::{barrier, bounded, condition, lock, mutex, once, rlock, semaphore};
+use super::{array, barrier, bounded, condition, lock, mutex, once, rlock, semaphore, value};
 use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
@@ -41,6 +41,8 @@ fn repair(object: ObjectRef, dead: Id) {
         }
         Some(Kind::Barrier) => with_cells(object, |shared, cells| barrier::repair(shared, cells, dead)),
         Some(Kind::Condition) => with(object, condition::repair),
+        Some(Kind::Value) => with(object, |state| value::repair(state, dead)),
+        Some(Kind::Array) => with(object, |state| array::repair(state, dead)),
         // At an event nothing is owed.
         _ => {}
     }
