@@ -1,17 +1,134 @@
-//! `RLock`: recursion, ownership, and the owner's death.
+//! `RLock`: a lock that its owner may acquire again.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
 use std::time::Duration;
 
-use common::{eventually, isolated, kill_self};
+use common::isolated;
+use common::waiters::{LONG, all_sleep, end, finish};
 use forkyard::process::{self, Builder, Start};
-use forkyard::sync::{Barrier, LockError, RLock};
+use forkyard::sync::{LockError, RLock, Semaphore};
 
-const LONG: Duration = Duration::from_secs(30);
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
+#[forkyard::task]
+fn fails_to_get_it(lock: RLock) {
+    assert!(lock.is_locked() && !lock.is_held());
+    assert!(matches!(lock.try_acquire(), Err(LockError::WouldBlock)));
+    let error = lock.release().unwrap_err();
+    assert!(error.is_not_owner() && error.to_string().contains("pid"), "{error}");
+}
+
+#[test]
+fn its_thread_acquires_it_again_and_nobody_else() {
+    let lock = RLock::new().unwrap();
+    for _ in 0..3 {
+        lock.acquire().unwrap();
+    }
+    lock.try_acquire().unwrap();
+    lock.acquire_timeout(Duration::ZERO).unwrap();
+    for left in (0..5).rev() {
+        process::spawn(fails_to_get_it, (lock.clone(),)).unwrap().join().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(matches!(lock.try_lock(), Err(LockError::WouldBlock)));
+                assert!(matches!(lock.lock_timeout(Duration::from_millis(1)), Err(LockError::TimedOut)));
+                assert!(lock.release().unwrap_err().is_not_owner());
+            });
+        });
+        assert!(lock.is_held());
+        lock.release().unwrap();
+        assert_eq!(lock.is_locked(), left > 0);
+    }
+    assert!(lock.release().unwrap_err().is_not_owner());
+}
+
+#[test]
+fn guards_nest() {
+    let lock = RLock::new().unwrap();
+    let outer = lock.lock().unwrap();
+    let inner = lock.lock().unwrap();
+    drop(outer);
+    assert!(lock.is_held());
+    drop(inner);
+    assert!(!lock.is_locked());
+}
+
+#[forkyard::task]
+fn holds_twice(lock: RLock, ready: Semaphore) {
+    lock.acquire_timeout(LONG).unwrap();
+    lock.acquire_timeout(LONG).unwrap();
+    ready.release().unwrap();
+    std::thread::sleep(LONG);
+}
+
+/// Tells whether the last owner had died.
+#[forkyard::task]
+fn takes_its_turn(lock: RLock, ready: Semaphore) -> bool {
+    ready.release().unwrap();
+    let died = match lock.acquire_timeout(LONG) {
+        Ok(()) => false,
+        Err(LockError::OwnerDied(died)) => {
+            died.into_inner().keep();
+            true
+        }
+        Err(error) => panic!("{error}"),
+    };
+    lock.acquire().unwrap();
+    lock.release().unwrap();
+    assert!(lock.is_held());
+    lock.release().unwrap();
+    assert!(!lock.is_held());
+    died
+}
+
+#[test]
+fn a_dead_owners_lock_goes_to_all_who_wait_in_turn_who_have_it_once() {
+    for waiters in [1, 3, 50] {
+        let (lock, ready) = (RLock::new().unwrap(), Semaphore::new(0).unwrap());
+        let owner = process::spawn(holds_twice, (lock.clone(), ready.clone())).unwrap();
+        ready.acquire_timeout(LONG).unwrap();
+        let start = |_| process::spawn(takes_its_turn, (lock.clone(), ready.clone())).unwrap();
+        let children: Vec<_> = (0..waiters).map(start).collect();
+        all_sleep(&ready, &children);
+        end(owner);
+        assert_eq!(finish(children).into_iter().filter(|told| *told).count(), 1);
+        assert!(!lock.is_locked());
+    }
+}
+
+#[forkyard::task]
+fn in_forks() {
+    let lock = RLock::new().unwrap();
+    let guard = lock.lock().unwrap();
+    // SAFETY: the copy uses atomics and ends.
+    match unsafe { libc::fork() } {
+        0 => {
+            let ok = !lock.is_held() && lock.release().is_err_and(|error| error.is_not_owner());
+            let blocked = matches!(lock.try_acquire(), Err(LockError::WouldBlock));
+            drop(guard);
+            // SAFETY: ends this copy.
+            unsafe { libc::_exit(if ok && blocked && lock.is_locked() { 0 } else { 1 }) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: a child of ours.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0);
+        }
+    }
+    assert!(lock.is_held());
+    drop(guard);
+    let copy = lock.clone();
+    process::fork(move || copy.acquire().unwrap()).unwrap().join().unwrap();
+    assert!(matches!(lock.acquire_timeout(LONG), Err(LockError::OwnerDied(_))));
+    assert!(!lock.is_locked());
+}
+
+#[test]
+fn a_fork_of_the_owner_owns_nothing() {
+    isolated(in_forks);
+}
 
 #[forkyard::task]
 fn tries(lock: RLock) -> bool {
@@ -26,7 +143,7 @@ fn tries(lock: RLock) -> bool {
 #[forkyard::task]
 fn recursion() {
     let lock = RLock::new().unwrap();
-    for start in METHODS {
+    for start in [Start::Zygote, Start::Spawn, Start::Fork] {
         let other_gets_it =
             || Builder::new().start(start).spawn(tries, (lock.clone(),)).unwrap().join().unwrap();
         for _ in 0..3 {
@@ -47,75 +164,4 @@ fn recursion() {
 #[test]
 fn the_owner_acquires_it_again_and_releases_it_as_often() {
     isolated(recursion);
-}
-
-#[test]
-fn another_thread_is_not_the_owner() {
-    let lock = RLock::new().unwrap();
-    lock.acquire().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            assert!(!lock.is_held() && lock.is_locked());
-            assert!(matches!(lock.try_acquire(), Err(LockError::WouldBlock)));
-            assert!(matches!(lock.acquire_timeout(Duration::from_millis(1)), Err(LockError::TimedOut)));
-            assert!(lock.release().unwrap_err().is_not_owner());
-        });
-    });
-    {
-        let _second = lock.lock().unwrap();
-        assert!(lock.is_held());
-    }
-    lock.release().unwrap();
-    assert!(!lock.is_locked());
-}
-
-#[forkyard::task]
-fn dies_with_it(lock: RLock, depth: u32) {
-    for _ in 0..depth {
-        lock.acquire().unwrap();
-    }
-    kill_self();
-}
-
-#[forkyard::task]
-fn takes_its_turn(lock: RLock, ready: Barrier) -> (bool, bool) {
-    ready.wait().unwrap();
-    let (died, guard) = match lock.lock() {
-        Ok(guard) => (false, guard),
-        Err(LockError::OwnerDied(died)) => (true, died.into_inner()),
-        Err(error) => panic!("{error}"),
-    };
-    lock.acquire().unwrap();
-    lock.release().unwrap();
-    drop(guard);
-    (died, !lock.is_held())
-}
-
-#[forkyard::task]
-fn owner_dies() {
-    for depth in [1, 5] {
-        for waiters in [0, 1, 4] {
-            let (lock, ready) = (RLock::new().unwrap(), Barrier::new(waiters + 1).unwrap());
-            lock.acquire().unwrap();
-            let children: Vec<_> = (0..waiters)
-                .map(|_| process::spawn(takes_its_turn, (lock.clone(), ready.clone())).unwrap())
-                .collect();
-            ready.wait_timeout(LONG).unwrap();
-            // Whoever comes first of these dies with it.
-            let dying = process::spawn(dies_with_it, (lock.clone(), depth)).unwrap();
-            lock.release().unwrap();
-            let told: Vec<_> = children.into_iter().map(|child| child.join_timeout(LONG).unwrap()).collect();
-            dying.wait_ended().unwrap();
-            let last = matches!(lock.acquire_timeout(LONG), Err(LockError::OwnerDied(_)));
-            let told_of_death = told.iter().filter(|(died, _)| *died).count() + usize::from(last);
-            assert_eq!(told_of_death, 1, "{depth} {waiters}: {told:?}");
-            assert!(told.iter().all(|(_, released)| *released));
-            eventually("it is free", || !lock.is_locked() || lock.release().is_ok());
-        }
-    }
-}
-
-#[test]
-fn a_dead_owners_depth_is_forgotten_and_the_next_one_is_told() {
-    isolated(owner_dies);
 }

@@ -93,7 +93,8 @@ impl Base {
     }
 }
 
-fn told(outcome: Outcome, deadlock: Option<Deadlock>) -> Result<(), LockError<()>> {
+/// What the caller is told.
+pub(super) fn told(outcome: Outcome, deadlock: Option<Deadlock>) -> Result<(), LockError<()>> {
     match (outcome, deadlock) {
         (Outcome::Acquired, _) => Ok(()),
         (Outcome::OwnerDied(dead), _) => Err(LockError::OwnerDied(OwnerDied::new((), dead))),

@@ -5,13 +5,13 @@
 //! thread releases nothing. So a circle that is found twice has existed in between, and only somebody outside could undo it: by releasing
 //! a `Lock` that is not its own, or by giving up.
 //!
-//! All waiters of a circle find the same one, and the one that began to wait last is told. Killed here: nothing is written.
+//! All that wait for each other find each other, and the one that began to wait last is told. Killed here: nothing is written.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use super::raw::Holder;
-use super::{array, bounded, lock, mutex, once, rlock, value};
+use super::{array, bounded, lock, mutex, once, rlock, rwlock, value};
 use crate::shm::{self, Family, Kind, Lives, Me, ObjectRef, WaitInfo};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
@@ -46,7 +46,7 @@ pub struct Blocked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockName {
-    /// `Mutex`, `RwLock`, `Lock`, `RLock` or `BoundedSemaphore`.
+    /// `Mutex`, `RwLock`, `Lock`, `RLock`, `BoundedSemaphore` or `Once`.
     pub kind: String,
     /// The file and line where it was made.
     pub made_at: String,
@@ -120,12 +120,13 @@ pub(super) fn search(me: Me) -> Option<Deadlock> {
     if !first.contains_key(&start) || first != blocked(start) {
         return None;
     }
-    let circle = circle(&first, start)?;
-    let victim = circle.iter().filter(|thread| first[thread].blockers.told);
-    let victim = victim.max_by_key(|thread| first[thread].info.ticket)?;
-    if *victim != start {
+    // All that wait for each other choose the same one, also where there are several circles.
+    let together = together(&first, start);
+    let told = together.iter().filter(|thread| first[thread].blockers.told);
+    if told.max_by_key(|thread| first[thread].info.ticket) != Some(&start) {
         return None;
     }
+    let circle = circle(&first, start)?;
     let names: Vec<LockName> = circle.iter().map(|thread| name(first[thread].info.object)).collect();
     let blocked = circle.iter().enumerate().map(|(at, thread)| {
         let who = shm::Id::of_word(thread.0).and_then(shm::who);
@@ -180,6 +181,18 @@ fn wait(thread: (u32, u32)) -> Option<Wait> {
     let info = shm::waits_of(id).find(|info| info.thread == thread.1)?;
     let blockers = blockers(shm::object_at(info.object)?, Holder { id, thread: thread.1 })?;
     Some(Wait { info, blockers })
+}
+
+/// Who waits for this thread, of those that it waits for: all that are in a circle with it.
+fn together(graph: &Graph, start: (u32, u32)) -> BTreeSet<(u32, u32)> {
+    let mut together = BTreeSet::new();
+    let mut next = VecDeque::from([start]);
+    while let Some(thread) = next.pop_front() {
+        let waits = |wait: &Wait| wait.blockers.threads.iter().any(|blocker| key(*blocker) == thread);
+        let waiters = graph.iter().filter(|(_, wait)| waits(wait)).map(|(waiter, _)| *waiter);
+        next.extend(waiters.filter(|waiter| together.insert(*waiter)));
+    }
+    together
 }
 
 /// The shortest circle from a thread to itself.
@@ -243,14 +256,18 @@ fn blockers(object: ObjectRef, waiter: Holder) -> Option<Blockers> {
             let holder = state.0.raw.holder().filter(|holder| *holder != waiter);
             Some(Blockers::one(holder, state.0.reports()))
         }
+        Kind::RwLock => {
+            let (state, cells) = object.get::<rwlock::State, AtomicU64>()?;
+            let threads = state.with(cells, |readers| readers.blockers(waiter));
+            Some(Blockers { threads, any: false, told: state.reports() })
+        }
         Kind::BoundedSemaphore => {
             let (shared, cells) = object.get::<bounded::BoundedShared, AtomicU64>()?;
-            let mut threads = bounded::holders(shared, cells);
-            if threads.len() < cells.len() {
+            let threads = bounded::holders(shared, cells);
+            // Somebody else may give back what it has itself.
+            if threads.len() < cells.len() || threads.contains(&waiter) {
                 return None;
             }
-            // Somebody else may give back what it has itself.
-            threads.retain(|holder| *holder != waiter);
             Some(Blockers { threads, any: true, told: bounded::reports(shared) })
         }
         _ => None,

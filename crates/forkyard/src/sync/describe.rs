@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU8;
 
 use super::base::Base;
-use super::{array, barrier, bounded, event, lock, mutex, once, rlock, semaphore, value};
+use super::{array, barrier, bounded, event, lock, mutex, once, rlock, rwlock, semaphore, value};
 use crate::shm::{Id, Kind, ObjectRef};
 
 /// Somebody who holds an object.
@@ -34,6 +34,7 @@ pub(crate) fn describe(object: ObjectRef) -> Description {
             object.get().map(|(state, _): (&rlock::State, &[AtomicU8])| of_lock(&state.base))
         }
         Some(Kind::Once) => object.get().map(|(state, _): (&once::State, &[AtomicU8])| of_lock(&state.base)),
+        Some(Kind::RwLock) => object.get().map(|(state, cells)| rwlock::describe(state, cells)),
         Some(Kind::Semaphore) => object.get().map(|(shared, cells)| semaphore::describe(shared, cells)),
         Some(Kind::BoundedSemaphore) => object.get().map(|(shared, cells)| bounded::describe(shared, cells)),
         Some(Kind::Event) => object.get().map(|(shared, _): (_, &[AtomicU8])| event::describe(shared)),

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use super::{array, barrier, bounded, condition, lock, mutex, once, rlock, semaphore, value};
+use super::{array, barrier, bounded, condition, lock, mutex, once, rlock, rwlock, semaphore, value};
 use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
@@ -35,6 +35,7 @@ fn repair(object: ObjectRef, dead: Id) {
         Some(Kind::RLock) => with(object, |state| rlock::repair(state, dead)),
         Some(Kind::Once) => with(object, |state| once::repair(state, dead)),
         Some(Kind::Lock) => with(object, |state| lock::repair(state, dead)),
+        Some(Kind::RwLock) => with_cells(object, |state, cells| rwlock::repair(state, cells, dead)),
         Some(Kind::Semaphore) => with_cells(object, |shared, cells| semaphore::repair(shared, cells, dead)),
         Some(Kind::BoundedSemaphore) => {
             with_cells(object, |shared, cells| bounded::repair(shared, cells, dead))

@@ -180,11 +180,12 @@ impl RLock {
 
     #[cold]
     fn not_owner(&self) -> Error {
-        let why = match self.state.base.raw.owner() {
-            Some(_) => "another thread or process has it",
-            None => "nobody has it",
+        let why = match self.state.base.raw.owner().map(shm::who) {
+            None => "nobody has it".to_owned(),
+            Some(None) => "another process has it".to_owned(),
+            Some(Some(who)) => format!("a thread of {:?} (pid {}) has it, not this one", who.name, who.pid),
         };
-        Error::new("release a lock", Kind::NotOwner(why.to_owned()))
+        Error::new(format!("release the {self:?}"), Kind::NotOwner(why))
     }
 
     /// True if the calling thread has it.
@@ -206,6 +207,37 @@ impl RLock {
     #[inline]
     pub fn lock(&self) -> std::result::Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
         self.acquire().map(|()| RLockGuard::of(self))
+    }
+
+    /// [`try_acquire`](RLock::try_acquire), with a guard.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](RLock::try_acquire).
+    #[inline]
+    pub fn try_lock(&self) -> std::result::Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
+        self.try_acquire().map(|()| RLockGuard::of(self))
+    }
+
+    /// [`acquire_timeout`](RLock::acquire_timeout), with a guard.
+    ///
+    /// # Errors
+    /// As [`acquire_timeout`](RLock::acquire_timeout).
+    pub fn lock_timeout(
+        &self,
+        timeout: Duration,
+    ) -> std::result::Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
+        self.acquire_timeout(timeout).map(|()| RLockGuard::of(self))
+    }
+
+    /// [`acquire_deadline`](RLock::acquire_deadline), with a guard.
+    ///
+    /// # Errors
+    /// As [`acquire_deadline`](RLock::acquire_deadline).
+    pub fn lock_deadline(
+        &self,
+        deadline: Instant,
+    ) -> std::result::Result<RLockGuard<'_>, LockError<RLockGuard<'_>>> {
+        self.acquire_deadline(deadline).map(|()| RLockGuard::of(self))
     }
 
     /// Releases the lock whole, for a wait that acquires it again; how deep it was.

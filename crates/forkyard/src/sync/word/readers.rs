@@ -345,6 +345,11 @@ impl Readers<'_> {
         })
     }
 
+    /// Who is in as the writer, or about to come in.
+    pub(crate) fn writer(&self) -> Option<Holder> {
+        self.word.lock.holder()
+    }
+
     /// Whom this thread waits for, if it waits for this lock: its owner, or who has it waits for the readers.
     pub(crate) fn blockers(&self, waiter: Holder) -> Vec<Holder> {
         match self.word.lock.holder() {
