@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use forkyard::sync::{Barrier, BoundedSemaphore, Event, Lock, Mutex, MutexGuard, Semaphore};
+use forkyard::sync::{Barrier, BoundedSemaphore, Event, Lock, Mutex, MutexGuard, Once, RLock, Semaphore};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::receive;
@@ -14,10 +14,16 @@ use crate::words::operation;
 /// So many actors are forks, which inherit the objects; the others are spawned, and get them as arguments.
 pub(crate) const FORKED: usize = 2;
 
+/// As many victims can be killed in a `Once` of their own.
+pub(crate) const ONCES: usize = 50;
+
 /// One object of each kind.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Objects {
     pub(crate) lock: Lock,
+    pub(crate) rlock: RLock,
+    /// One for each victim.
+    pub(crate) onces: Vec<Once>,
     pub(crate) mutex: Mutex<[u64; 2]>,
     /// No permits.
     pub(crate) semaphore: Semaphore,
@@ -34,6 +40,8 @@ impl Objects {
     pub(crate) fn new() -> Objects {
         Objects {
             lock: Lock::new().unwrap(),
+            rlock: RLock::new().unwrap(),
+            onces: (0..ONCES).map(|_| Once::new().unwrap()).collect(),
             mutex: Mutex::new([0; 2]).unwrap(),
             semaphore: Semaphore::new(0).unwrap(),
             undo: Semaphore::undo(1, 1).unwrap(),
@@ -49,6 +57,10 @@ pub(crate) struct Actor {
     pub(crate) objects: &'static Objects,
     pub(crate) naive: Option<&'static NaiveLock>,
     pub(crate) guard: Option<MutexGuard<'static, [u64; 2]>>,
+    /// The copy that it made of itself.
+    pub(crate) fork: i32,
+    /// Which victim's turn it is.
+    pub(crate) round: usize,
     /// Objects that it has made, oldest first.
     pub(crate) made: Vec<Made>,
 }
@@ -64,13 +76,15 @@ pub(crate) enum Made {
 impl Actor {
     pub(crate) fn new(objects: Objects, naive: Option<&'static NaiveLock>) -> Actor {
         let objects = Box::leak(Box::new(objects));
-        Actor { objects, naive, guard: None, made: Vec::with_capacity(10) }
+        Actor { objects, naive, guard: None, fork: 0, round: 0, made: Vec::with_capacity(10) }
     }
 
     /// Obeys until there are no more commands.
     pub(crate) fn serve(mut self, channel: &UnixDatagram) {
         while let Some(command) = receive(channel) {
             // Everything is prepared before the markers but the operation itself.
+            let (round, command) = command.split_once(' ').unwrap();
+            self.round = round.parse().unwrap();
             let parts: Vec<Vec<Operation>> = command.split('/').map(operations).collect();
             let mut answers = Vec::with_capacity(20);
             match &parts[..] {

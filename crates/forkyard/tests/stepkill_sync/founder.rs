@@ -8,6 +8,7 @@ use forkyard::process::{Builder, Fd, Process};
 
 use crate::actor::{self, Actor, Objects};
 use crate::channel::inherited;
+use crate::joining;
 use crate::naive::NaiveLock;
 
 /// This role's argument; the numbers of the channels follow, the victim's first.
@@ -50,9 +51,33 @@ pub(crate) fn main() {
                 victim = Some(started);
                 pid.to_string()
             }
+            "stranger" => {
+                let channel = Fd::from(OwnedFd::from(for_victims.try_clone().unwrap()));
+                let started = Builder::new().daemon(true).spawn(joining::stranger, (channel,)).unwrap();
+                let pid = started.pid();
+                victim = Some(started);
+                pid.to_string()
+            }
+            "newcomer" => {
+                let channel = Fd::from(OwnedFd::from(for_victims.try_clone().unwrap()));
+                let arrival = (joining::Arrival(channel, (objects.lock.clone(), objects.mutex.clone())),);
+                let started = Builder::new().daemon(true).spawn(joining::newcomer, arrival).unwrap();
+                let pid = started.pid();
+                victim = Some(started);
+                pid.to_string()
+            }
+            "kill" => {
+                victim.as_ref().unwrap().kill().unwrap();
+                "killed".to_owned()
+            }
             "join" => {
                 let _ = victim.take().unwrap().join();
                 "joined".to_owned()
+            }
+            // Whoever reaps cleans up after all who have died.
+            "reap" => {
+                Builder::new().fork(|| ()).unwrap().join().unwrap();
+                "reaped".to_owned()
             }
             "census" => {
                 let now = family_census();

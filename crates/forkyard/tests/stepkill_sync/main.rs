@@ -11,6 +11,7 @@ mod channel;
 #[path = "../common/mod.rs"]
 mod common;
 mod founder;
+mod joining;
 mod marker;
 mod naive;
 mod points;

@@ -14,7 +14,12 @@ pub(crate) fn between<R>(operation: impl FnOnce() -> R) -> R {
     // SAFETY: see the heading.
     unsafe { libc::syscall(BEGIN, 0) };
     let result = operation();
+    end();
+    result
+}
+
+/// Marks the end alone.
+pub(crate) fn end() {
     // SAFETY: see the heading.
     unsafe { libc::syscall(END, 0) };
-    result
 }

@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 
 /// Every instruction this close to something that others see is a point.
 const CLOSE: usize = 1;
+/// So many lines behind one that is not zero are looked at as well.
+const NEAR: usize = 4;
 /// What is further away than so many steps, deep in a loop that nobody sees, is no point for its number's sake.
 const FAR: usize = 1500;
 /// What a stop at an anchor costs, in steps.
@@ -135,8 +137,11 @@ impl Watch {
             while at < end {
                 let len = buffer.len().min(usize::try_from(end - at).unwrap());
                 let read = self.file.read_at(&mut buffer[..len], at).unwrap();
+                let mut near = 0;
                 for (line, bytes) in (at..).step_by(LINE).zip(buffer[..read].chunks_exact(LINE)) {
-                    if bytes.iter().any(|byte| *byte != 0) && known.insert(line) {
+                    // A free lock is zero, and so are its words, but not the header of its block.
+                    near = if bytes.iter().any(|byte| *byte != 0) { NEAR } else { near.saturating_sub(1) };
+                    if near > 0 && known.insert(line) {
                         self.lines.push((line, bytes.try_into().unwrap()));
                     }
                 }

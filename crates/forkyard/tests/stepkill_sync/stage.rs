@@ -16,6 +16,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Who waits for longer was not woken, but looked by itself.
 pub(crate) const LATE: Duration = Duration::from_millis(700);
 
+/// The founder and the actors.
+pub(crate) const MEMBERS: usize = 4;
+
 /// Forks of the founder.
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -31,6 +34,8 @@ pub(crate) struct Stage {
     actors: Vec<Channel>,
     pids: Vec<i32>,
     for_victims: Channel,
+    /// Counts the victims.
+    round: usize,
     /// How long an answer may take.
     pub(crate) deadline: Duration,
     /// The longest wait for an answer, and how many were late.
@@ -59,6 +64,7 @@ impl Stage {
             actors,
             pids: vec![],
             for_victims,
+            round: 0,
             deadline: DEADLINE,
             slowest: Duration::ZERO,
             late: 0,
@@ -100,7 +106,7 @@ impl Stage {
 
     /// Commands an actor, and does not wait for the answer.
     pub(crate) fn tell(&mut self, actor: usize, command: &str) {
-        self.actors[actor].tell(command);
+        self.actors[actor].tell(&format!("{} {command}", self.round));
     }
 
     /// The same, and waits until it sleeps in the operation.
@@ -140,32 +146,44 @@ impl Stage {
         Ok(answer)
     }
 
-    /// A new victim, in the call that marks the beginning of its operation.
-    pub(crate) fn victim(&mut self, command: &str) -> Told<Tracee> {
+    /// A new victim, behind the call that marks the beginning of its operation.
+    pub(crate) fn victim(&mut self, who: Who, command: &str) -> Told<Tracee> {
+        self.round += 1;
         self.for_victims.drain();
-        let pid = self.ask_founder("victim")?.parse().map_err(|_| "no victim".to_owned())?;
-        let victim = Tracee::seize(pid, false).map_err(|error| format!("seize {pid}: {error}"))?;
+        let pid = self.ask_founder(who.command())?.parse().map_err(|_| "no victim".to_owned())?;
+        let victim =
+            Tracee::seize(pid, who == Who::ForkOfVictim).map_err(|error| format!("seize {pid}: {error}"))?;
         if victim.interrupt() == Stop::Ended {
             return Err("the victim ended early".to_owned());
         }
-        self.for_victims.tell(command);
+        self.for_victims.tell(&format!("{} {command}", self.round));
         loop {
             if !victim.go(Until::CallBoundary) {
                 return Err("the victim ended before its operation".to_owned());
             }
             if victim.boundary() == Some(Boundary::Entry(marker::BEGIN)) {
                 victim.go(Until::CallBoundary);
-                return Ok(victim);
+                return if who == Who::ForkOfVictim { fork_of(victim) } else { Ok(victim) };
             }
         }
     }
 
+    /// The answer of a victim that lives on.
+    pub(crate) fn answer_of_victim(&mut self) -> Told<String> {
+        self.for_victims.answer(self.deadline).ok_or_else(|| "the victim hangs".to_owned())
+    }
+
     /// What is in use when everything that was left of victims is cleaned up.
     pub(crate) fn census(&mut self) -> Told<Census> {
+        self.census_of(MEMBERS)
+    }
+
+    /// The same, when there are so many members.
+    pub(crate) fn census_of(&mut self, members: usize) -> Told<Census> {
         let mut now = Census::default();
         let settled = eventually("the dead are cleaned up", || {
             now = self.ask_founder("census").map_or_else(|_| Census::default(), |line| Census::of(&line));
-            now.participants == 1 + self.pids.len() && now.unfinished == 0
+            now.participants == members && now.unfinished == 0
         });
         settled.map(|()| now).map_err(|error| format!("{error}: {now:?}"))
     }
@@ -185,6 +203,46 @@ impl Stage {
                 && now.memory <= then.memory
         });
         same.map_err(|_| format!("left behind: {now:?}, at the start {then:?}"))
+    }
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// An actor, forked.
+    Actor,
+    /// One that has no objects yet, and makes one.
+    Stranger,
+    /// One to whom objects arrive.
+    Newcomer,
+    /// A copy that an actor makes of itself.
+    ForkOfVictim,
+}
+
+impl Who {
+    fn command(self) -> &'static str {
+        match self {
+            Who::Actor | Who::ForkOfVictim => "victim",
+            Who::Stranger => "stranger",
+            Who::Newcomer => "newcomer",
+        }
+    }
+}
+
+/// The copy that a process is about to make, before its first instruction; the process itself goes on.
+fn fork_of(parent: Tracee) -> Told<Tracee> {
+    loop {
+        parent.resume(Until::Event);
+        match parent.wait() {
+            Stop::Made(child) => {
+                let child = Tracee(child);
+                child.wait();
+                parent.release();
+                return Ok(child);
+            }
+            Stop::Ended => return Err("the victim ended before it forked".to_owned()),
+            _ => {}
+        }
     }
 }
 

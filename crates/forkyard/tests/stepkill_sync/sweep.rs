@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::marker;
 use crate::points::{Anchor, Point, Walk, Watch};
 use crate::report::Operation;
-use crate::stage::{Census, DEADLINE, Stage, Told, is_sleep, sleeps};
+use crate::stage::{Census, DEADLINE, MEMBERS, Stage, Told, Who, is_sleep, sleeps};
 use crate::trace::{Boundary, Next, Stop, Tracee, Until};
 
 /// About how many instructions are points that nothing else makes one.
@@ -21,6 +21,8 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// What the others do before the victim begins.
     pub(crate) before: fn(&mut Stage) -> Told,
+    /// Who is killed.
+    pub(crate) who: Who,
     /// What the victim does: before, in and after the operation.
     pub(crate) victim: &'static str,
     /// What the others do when the victim stands at the beginning of its operation.
@@ -31,6 +33,8 @@ pub(crate) struct Case {
     pub(crate) sleeps_for_a_time: bool,
     /// The victim is dead: those who wait go on, newcomers come, and all is as it was.
     pub(crate) after: fn(&mut Stage) -> Told,
+    /// At most so many points.
+    pub(crate) most: Option<usize>,
     /// It has to fail.
     pub(crate) control: bool,
 }
@@ -41,11 +45,13 @@ impl Case {
         Case {
             name,
             before: nothing,
+            who: Who::Actor,
             victim,
             waiting: nothing,
             relieve: nothing,
             sleeps_for_a_time: false,
             after,
+            most: None,
             control: false,
         }
     }
@@ -68,6 +74,8 @@ pub(crate) fn sweep(case: &Case) -> usize {
         return operation.finish("it does not work undisturbed").max(1);
     }
     let (points, stride) = run.walk.points(POINTS);
+    let thinned = case.most.map_or(1, |most| points.len().div_ceil(most));
+    let points = points.into_iter().step_by(thinned);
     let (mut late, mut slowest) = (0, std::time::Duration::ZERO);
     let mut failures = 0;
     for point in points {
@@ -203,7 +211,7 @@ impl Run<'_> {
     fn begin(&mut self) -> Told<Tracee> {
         self.relieved = false;
         (self.case.before)(&mut self.stage)?;
-        let victim = self.stage.victim(self.case.victim)?;
+        let victim = self.stage.victim(self.case.who, self.case.victim)?;
         let ready = (self.case.waiting)(&mut self.stage);
         if ready.is_err() {
             victim.kill();
@@ -222,6 +230,13 @@ impl Run<'_> {
 
     fn after(&mut self) -> Told {
         self.relieve()?;
+        if self.case.who == Who::ForkOfVictim {
+            // Its parent lives.
+            self.stage.answer_of_victim()?;
+            self.stage.ask_founder("reap")?;
+            self.stage.census_of(MEMBERS + 1)?;
+            self.stage.ask_founder("kill")?;
+        }
         self.stage.ask_founder("join")?;
         (self.case.after)(&mut self.stage)
     }

@@ -2,7 +2,8 @@
 
 use forkyard::sync::{LockError, Mutex, MutexResult};
 
-use crate::actor::{Actor, Made, Operation};
+use crate::actor::{Actor, Made, ONCES, Operation};
+use crate::joining;
 
 #[allow(clippy::unit_arg, reason = "what is done is all there is to say")]
 pub(crate) fn operation(word: &str) -> Operation {
@@ -13,6 +14,8 @@ pub(crate) fn operation(word: &str) -> Operation {
         "make.half" => |actor| done(actor.made.push(Made::Half(Mutex::new([0; 30_000]).unwrap()))),
         "make.large" => |actor| done(actor.made.push(Made::Large(Mutex::new([0; 200_000]).unwrap()))),
         "drop" => |actor| done(drop(actor.made.remove(0))),
+        "fork" => |actor| done(actor.fork = joining::fork()),
+        "reap" => |actor| done(joining::reap(actor.fork)),
         "lock.acquire" => |actor| locked(actor.objects.lock.acquire(), forkyard::sync::LockGuard::keep),
         "lock.acquire_20ms" => |actor| {
             let time = std::time::Duration::from_millis(20);
@@ -20,6 +23,14 @@ pub(crate) fn operation(word: &str) -> Operation {
         },
         "lock.try" => |actor| locked(actor.objects.lock.try_acquire(), forkyard::sync::LockGuard::keep),
         "lock.release" => |actor| if actor.objects.lock.release().is_ok() { "ok" } else { "not-locked" },
+        "rlock.acquire" => |actor| locked(actor.objects.rlock.acquire(), forkyard::sync::RLockGuard::keep),
+        "rlock.release" => |actor| if actor.objects.rlock.release().is_ok() { "ok" } else { "not-owner" },
+        "once.call" => |actor| {
+            let mut ran = "before";
+            let once = &actor.objects.onces[actor.round % ONCES];
+            let called = once.call_once(|state| ran = if state.is_again() { "again" } else { "first" });
+            if called.is_ok() { ran } else { "failed" }
+        },
         "mutex.lock" => |actor| keep(actor, Mutex::lock),
         "mutex.unlock" => |actor| done(drop(actor.guard.take())),
         "mutex.add" => add,

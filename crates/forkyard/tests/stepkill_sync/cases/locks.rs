@@ -1,5 +1,6 @@
 //! Locks that are released by their owner, or by anybody.
 
+use crate::actor::ONCES;
 use crate::stage::{A, B, C, Stage, Told};
 use crate::sweep::Case;
 
@@ -69,6 +70,48 @@ pub(crate) const CASES: &[Case] = &[
             stage.expect_answer(A, &["ok", "died"])?;
             stage.expect_answer(B, &["ok", "died"])?;
             newcomers_add(stage)
+        })
+    },
+    Case::new(
+        "RLock: acquire twice, release once",
+        "/ rlock.acquire rlock.acquire rlock.release /",
+        |stage| {
+            stage.expect(C, "rlock.acquire rlock.release", &["died ok", "ok ok"])?;
+            stage
+                .expect(B, "rlock.acquire rlock.acquire rlock.release rlock.release", &["ok ok ok ok"])
+                .map(drop)
+        },
+    ),
+    Case {
+        waiting: |stage| {
+            stage.block(A, "rlock.acquire rlock.release")?;
+            stage.block(B, "rlock.acquire rlock.release")
+        },
+        ..Case::new(
+            "RLock: contended release",
+            "rlock.acquire rlock.acquire rlock.release / rlock.release /",
+            |stage| {
+                stage.expect_answer(A, &["ok ok", "died ok"])?;
+                stage.expect_answer(B, &["ok ok", "died ok"])?;
+                stage.expect(C, "rlock.acquire rlock.release", &["ok ok"]).map(drop)
+            },
+        )
+    },
+    Case {
+        before: |stage| stage.expect(A, "rlock.acquire", &["ok"]).map(drop),
+        waiting: |stage| stage.block(B, "rlock.acquire rlock.release"),
+        relieve: |stage| stage.expect(A, "rlock.release", &["ok"]).map(drop),
+        ..Case::new("RLock: contended acquire", "/ rlock.acquire / rlock.release", |stage| {
+            stage.expect_answer(B, &["ok ok", "died ok"])?;
+            stage.expect(C, "rlock.acquire rlock.release", &["ok ok", "died ok"]).map(drop)
+        })
+    },
+    Case {
+        most: Some(ONCES - 10),
+        ..Case::new("Once: call", "/ once.call /", |stage| {
+            // Whether it is done or begun, the next one knows.
+            stage.expect(B, "once.call", &["first", "again", "before"])?;
+            stage.expect(C, "once.call", &["before"]).map(drop)
         })
     },
 ];
