@@ -3,15 +3,18 @@
 //! Before a fork the parent takes a slot for the child and has it hold all that the parent holds; the child makes the slot its own
 //! before it runs anything else. A copy that was made without glibc's knowledge joins at its first use, and then holds what is still there.
 //!
-//! Killed here: the parent between its hooks: whoever finds it dead frees the slot. The child in its hook: the same, by its pid.
+//! Killed here: the parent between its hooks: whoever finds it dead frees the slot. The child in its hook: the same, by its pid; before that
+//! its parent, at its next fork or when it next cleans up (expected.rs).
 
 use std::cell::RefCell;
+use std::io::PipeWriter;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 
 use forkyard_sys::{Errno, clone, robust};
 
 use super::arena::{self, Arena};
+use super::expected::{self, Fork, Forks};
 use super::life::Id;
 use super::local::{self, List};
 use super::participant::{expect, joined, refused, settle, take_expected, take_slot};
@@ -29,9 +32,12 @@ static LOST: AtomicBool = AtomicBool::new(false);
 static REAPER: OnceLock<fn() -> bool> = OnceLock::new();
 
 thread_local! {
-    /// The list of handles, locked over a fork.
-    static HELD: RefCell<Option<List>> = const { RefCell::new(None) };
+    /// What is locked over a fork, and the one that is being made, if a slot is kept for it.
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
 }
+
+/// The list of handles, the list of forks, and the next one of these, with what its child keeps of it.
+type Held = (List, Forks, Option<(Fork, PipeWriter)>);
 
 /// Says who cleans up after the dead.
 pub(crate) fn set_reaper(reaper: fn() -> bool) {
@@ -116,26 +122,37 @@ fn register_hooks() -> Result<()> {
 }
 
 extern "C" fn before() {
+    if expected::any_over() {
+        reap();
+    }
     let list = local::list();
+    let mut fork = None;
     if let (Some(me), Some(arena), false) = (joined(), arena::existing(), list.is_empty()) {
         // Without a free slot the child takes its chance.
         if let Some((slot, incarnation)) = expect(arena, me) {
             list.values().for_each(|held| held.found.block.hold(slot));
             EXPECTED_BY.store(me.bits().into(), Ordering::Relaxed);
             EXPECTED.store(u64::from(incarnation) << 32 | u64::from(slot + 1), Ordering::Relaxed);
+            fork = expected::expecting(slot, incarnation);
         }
     }
-    HELD.set(Some(list));
+    HELD.set(Some((list, expected::forks(), fork)));
 }
 
 extern "C" fn in_parent() {
-    // If there is no child the slot stays taken until this process ends: nobody tells a hook whether there is one.
     EXPECTED.store(0, Ordering::Relaxed);
-    HELD.set(None);
+    if let Some((_list, mut forks, Some((fork, _child)))) = HELD.take() {
+        forks.push(fork);
+    }
 }
 
 extern "C" fn in_child() {
-    HELD.set(None);
+    let mut held = HELD.take();
+    if let Some((_, forks, _)) = &mut held {
+        // They are the parent's.
+        forks.clear();
+    }
+    let _coming = held.and_then(|(_, _, fork)| fork);
     if EXPECTED.load(Ordering::Relaxed) != 0 {
         // What fails here is told at the first use.
         let _ = join();

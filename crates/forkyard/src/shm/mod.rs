@@ -6,6 +6,7 @@ mod block;
 mod census;
 mod chunk;
 mod entry;
+mod expected;
 mod hooks;
 mod join;
 mod kind;
@@ -23,6 +24,7 @@ mod wait;
 
 pub(crate) use arena::{attach, existing, get, observe, refuse};
 pub use census::{Census, family_census};
+pub(crate) use expected::{any_over as any_fork_over, claim_lost_fork};
 pub(crate) use hooks::{Hooks, hooks, set_queue_hooks};
 pub(crate) use join::set_reaper;
 pub(crate) use kind::Kind;

@@ -299,6 +299,12 @@ pub(super) fn take_expected(
     })
 }
 
+/// A slot that this participant kept, and that nobody took: the caller cleans up now.
+pub(super) fn claim_expected(arena: &'static Arena, me: Id, slot: u32, incarnation: u32) -> Option<Id> {
+    let claimed = arena.page(slot)?.change(incarnation, Phase::Expected(me), Phase::Reaping(me), incarnation);
+    if claimed { Id::new(slot, incarnation) } else { None }
+}
+
 /// Makes a slot that was taken the place of this process. `None`: somebody gave it away meanwhile, so take another.
 pub(super) fn settle(
     arena: &'static Arena,

@@ -9,12 +9,12 @@ use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
 pub(crate) fn reap() -> bool {
-    if !shm::any_dead() {
+    if !shm::any_dead() && !shm::any_fork_over() {
         return false;
     }
     let Ok(me) = shm::me() else { return false };
     let mut any = false;
-    while let Some(dead) = shm::claim_dead(me.id) {
+    while let Some(dead) = shm::claim_dead(me.id).or_else(|| shm::claim_lost_fork(me.id)) {
         shm::for_each_object(|object| {
             if object.is_held_by(dead) {
                 repair(object, dead);
