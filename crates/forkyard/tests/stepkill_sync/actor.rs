@@ -3,7 +3,10 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use forkyard::sync::{Barrier, BoundedSemaphore, Event, Lock, Mutex, MutexGuard, Once, RLock, Semaphore};
+use forkyard::sync::{
+    Array, ArrayGuard, Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, MutexGuard, Once, RLock,
+    RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, Value,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::receive;
@@ -25,6 +28,10 @@ pub(crate) struct Objects {
     /// One for each victim.
     pub(crate) onces: Vec<Once>,
     pub(crate) mutex: Mutex<[u64; 2]>,
+    pub(crate) rwlock: RwLock<[u64; 2]>,
+    pub(crate) condition: Condition,
+    pub(crate) value: Value<u64>,
+    pub(crate) array: Array<u64>,
     /// No permits.
     pub(crate) semaphore: Semaphore,
     /// One permit, which comes back.
@@ -43,6 +50,10 @@ impl Objects {
             rlock: RLock::new().unwrap(),
             onces: (0..ONCES).map(|_| Once::new().unwrap()).collect(),
             mutex: Mutex::new([0; 2]).unwrap(),
+            rwlock: RwLock::new([0; 2]).unwrap(),
+            condition: Condition::new().unwrap(),
+            value: Value::new(0).unwrap(),
+            array: Array::zeroed(2).unwrap(),
             semaphore: Semaphore::new(0).unwrap(),
             undo: Semaphore::undo(1, 1).unwrap(),
             bounded: BoundedSemaphore::new(1).unwrap(),
@@ -57,6 +68,9 @@ pub(crate) struct Actor {
     pub(crate) objects: &'static Objects,
     pub(crate) naive: Option<&'static NaiveLock>,
     pub(crate) guard: Option<MutexGuard<'static, [u64; 2]>>,
+    pub(crate) array: Option<ArrayGuard<'static, u64>>,
+    pub(crate) read: Option<RwLockReadGuard<'static, [u64; 2]>>,
+    pub(crate) write: Option<RwLockWriteGuard<'static, [u64; 2]>>,
     /// The copy that it made of itself.
     pub(crate) fork: i32,
     /// Which victim's turn it is.
@@ -76,7 +90,17 @@ pub(crate) enum Made {
 impl Actor {
     pub(crate) fn new(objects: Objects, naive: Option<&'static NaiveLock>) -> Actor {
         let objects = Box::leak(Box::new(objects));
-        Actor { objects, naive, guard: None, fork: 0, round: 0, made: Vec::with_capacity(10) }
+        Actor {
+            objects,
+            naive,
+            guard: None,
+            array: None,
+            read: None,
+            write: None,
+            fork: 0,
+            round: 0,
+            made: Vec::with_capacity(10),
+        }
     }
 
     /// Obeys until there are no more commands.

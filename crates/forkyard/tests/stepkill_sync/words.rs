@@ -1,6 +1,8 @@
 //! The words of commands: one operation each, and what it answers.
 
-use forkyard::sync::{LockError, Mutex, MutexResult};
+use std::ops::{DerefMut, IndexMut};
+
+use forkyard::sync::{LockError, Mutex};
 
 use crate::actor::{Actor, Made, ONCES, Operation};
 use crate::joining;
@@ -28,12 +30,47 @@ pub(crate) fn operation(word: &str) -> Operation {
         "once.call" => |actor| {
             let mut ran = "before";
             let once = &actor.objects.onces[actor.round % ONCES];
-            let called = once.call_once(|state| ran = if state.is_again() { "again" } else { "first" });
+            let called =
+                once.call_once_force(|state| ran = if state.owner_died() { "again" } else { "first" });
             if called.is_ok() { ran } else { "failed" }
         },
-        "mutex.lock" => |actor| keep(actor, Mutex::lock),
+        "mutex.lock" => |actor| kept(actor.objects.mutex.lock(), &mut actor.guard),
         "mutex.unlock" => |actor| done(drop(actor.guard.take())),
-        "mutex.add" => add,
+        "mutex.add" => |actor| add(actor.objects.mutex.lock()),
+        "array.add" => |actor| add(actor.objects.array.lock()),
+        "array.lock" => |actor| kept(actor.objects.array.lock(), &mut actor.array),
+        "array.unlock" => |actor| done(drop(actor.array.take())),
+        "rwlock.add" => |actor| add(actor.objects.rwlock.write()),
+        "rwlock.look" => |actor| match actor.objects.rwlock.read() {
+            Ok(guard) if guard[0] != guard[1] => "torn",
+            Ok(_) => "ok",
+            Err(LockError::OwnerDied(_)) => "died",
+            Err(error) => refused(&error),
+        },
+        "rwlock.read" => |actor| kept(actor.objects.rwlock.read(), &mut actor.read),
+        "rwlock.write" => |actor| kept(actor.objects.rwlock.write(), &mut actor.write),
+        "rwlock.unlock" => |actor| done(drop((actor.read.take(), actor.write.take()))),
+        "value.add" => |actor| match actor.objects.value.lock().or_else(LockError::recovered) {
+            Ok(mut guard) => done(*guard += 1),
+            Err(error) => refused(&error),
+        },
+        // Waits until somebody has added.
+        "condition.wait" => |actor| {
+            let guard = actor.objects.mutex.lock().or_else(LockError::recovered).unwrap();
+            let then = guard[0];
+            match actor.objects.condition.wait_for(guard, |guard| guard[0] > then) {
+                Ok(guard) if guard[0] != guard[1] => "torn",
+                Ok(_) => "ok",
+                Err(LockError::OwnerDied(died)) => {
+                    let mut guard = died.into_inner();
+                    guard[1] = guard[0];
+                    "died"
+                }
+                Err(error) => refused(&error),
+            }
+        },
+        "condition.one" => |actor| told(actor.objects.condition.notify_one()),
+        "condition.all" => |actor| told(actor.objects.condition.notify_all()),
         "semaphore.acquire" => |actor| told(actor.objects.semaphore.acquire()),
         "semaphore.release" => |actor| told(actor.objects.semaphore.release()),
         "semaphore.value" => |actor| number(actor.objects.semaphore.value() as usize),
@@ -104,26 +141,23 @@ fn refused<G>(error: &LockError<G>) -> &'static str {
     }
 }
 
-fn keep(
-    actor: &mut Actor,
-    lock: fn(&'static Mutex<[u64; 2]>) -> MutexResult<'static, [u64; 2]>,
-) -> &'static str {
-    match lock(&actor.objects.mutex) {
-        Ok(guard) => {
-            actor.guard = Some(guard);
-            "ok"
-        }
-        Err(LockError::OwnerDied(died)) => {
-            actor.guard = Some(died.into_inner());
-            "died"
-        }
-        Err(error) => refused(&error),
-    }
+/// Keeps the guard.
+fn kept<G>(result: Result<G, LockError<G>>, place: &mut Option<G>) -> &'static str {
+    let (guard, answer) = match result {
+        Ok(guard) => (guard, "ok"),
+        Err(LockError::OwnerDied(died)) => (died.into_inner(), "died"),
+        Err(error) => return refused(&error),
+    };
+    *place = Some(guard);
+    answer
 }
 
 /// Adds one to both numbers, which are equal unless somebody was killed on the way.
-fn add(actor: &mut Actor) -> &'static str {
-    let (mut guard, answer) = match actor.objects.mutex.lock() {
+fn add<G: DerefMut>(result: Result<G, LockError<G>>) -> &'static str
+where
+    G::Target: IndexMut<usize, Output = u64>,
+{
+    let (mut guard, answer) = match result {
         Ok(guard) if guard[0] != guard[1] => return "torn",
         Ok(guard) => (guard, "ok"),
         Err(LockError::OwnerDied(died)) => {

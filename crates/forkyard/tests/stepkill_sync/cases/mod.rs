@@ -1,6 +1,7 @@
 //! The operations, and what has to hold when their users are killed.
 
 mod control;
+mod data;
 mod locks;
 mod memory;
 mod signals;
@@ -9,5 +10,5 @@ use crate::sweep::Case;
 
 /// All of them, by layer.
 pub(crate) fn all() -> Vec<Case> {
-    [control::CASES, memory::CASES, locks::CASES, signals::CASES].concat()
+    [control::CASES, memory::CASES, locks::CASES, signals::CASES, data::CASES].concat()
 }
