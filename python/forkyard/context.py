@@ -155,7 +155,17 @@ class _Factories:
         set_forkserver_preload(module_names)
 
 
-class Process(_context.Process):
+class _Child:
+    """What a child does before its target runs."""
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
+        from .popen_fork import begin
+
+        begin(self, parent_sentinel)
+        return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+
+
+class Process(_Child, _context.Process):
     """A process, started by the method that was chosen."""
 
     @staticmethod
@@ -167,7 +177,7 @@ class Process(_context.Process):
         _default_context.get_context().Process._after_fork()
 
 
-class ForkProcess(_context.ForkProcess):
+class ForkProcess(_Child, _context.ForkProcess):
     """A process that begins as a copy of this one."""
 
     @staticmethod
@@ -177,7 +187,7 @@ class ForkProcess(_context.ForkProcess):
         return Popen(process_obj)
 
 
-class SpawnProcess(_context.SpawnProcess):
+class SpawnProcess(_Child, _context.SpawnProcess):
     """A process that begins with a new interpreter."""
 
     @staticmethod
@@ -187,7 +197,7 @@ class SpawnProcess(_context.SpawnProcess):
         return Popen(process_obj)
 
 
-class ForkServerProcess(_context.ForkServerProcess):
+class ForkServerProcess(_Child, _context.ForkServerProcess):
     """A process that begins as a copy of a server process."""
 
     @staticmethod

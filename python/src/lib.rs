@@ -1,12 +1,17 @@
 //! What Python sees of the core: the extension module `forkyard._forkyard`. Names and documentation for users are in the
 //! Python sources beside this crate; here is a thin class for each thing of the core.
 
-use pyo3::prelude::*;
+mod error;
+mod family;
+
 
 /// The native part of Forkyard.
-#[pymodule]
+#[pyo3::pymodule]
 mod _forkyard {
-    use super::*;
+    #[pymodule_export]
+    use crate::family::{arena, attach, introduce, reap};
+    use pyo3::prelude::*;
+
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,6 +4,8 @@
 //! stopped. What is read may change at the same time: a lock can have been released between two lines of one report.
 
 mod memory;
+#[doc(hidden)]
+pub mod private;
 mod proc;
 
 use std::collections::BTreeMap;

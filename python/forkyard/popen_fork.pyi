@@ -1,1 +1,0 @@
-from multiprocessing.popen_fork import *

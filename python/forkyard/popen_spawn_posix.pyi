@@ -1,1 +1,0 @@
-from multiprocessing.popen_spawn_posix import *

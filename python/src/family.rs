@@ -1,0 +1,38 @@
+//! The family's shared memory, as it is handed to children that this library does not start.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use forkyard::__private::family;
+use pyo3::prelude::*;
+
+use crate::error::raise;
+
+/// The descriptor of the family's shared memory, which is made now if this is the family's first process.
+#[pyfunction]
+pub(crate) fn arena() -> PyResult<RawFd> {
+    family::arena().map(|fd| fd.as_raw_fd()).map_err(raise)
+}
+
+/// Takes over the family's shared memory and the descriptor; harmless if this process has it already.
+#[pyfunction]
+pub(crate) fn attach(fd: RawFd) -> PyResult<()> {
+    if family::has_arena() && family::arena().is_ok_and(|arena| arena.as_raw_fd() == fd) {
+        return Ok(());
+    }
+    // SAFETY: the caller gives the descriptor away.
+    #[allow(unsafe_code)]
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    family::attach(fd).map_err(raise)
+}
+
+/// Cleans up after the family's dead; true if there were any.
+#[pyfunction]
+pub(crate) fn reap(py: Python<'_>) -> bool {
+    py.detach(family::reap)
+}
+
+/// Says what this process is called, and whether it ends with its parent.
+#[pyfunction]
+pub(crate) fn introduce(name: &str, daemon: bool) {
+    family::introduce(name, daemon);
+}

@@ -1,0 +1,158 @@
+"""Processes: how they begin, how they end, and what they leave."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+from conftest import METHODS, eventually, state
+
+import forkyard
+
+
+def double(queue, number):
+    queue.put(2 * number)
+
+
+def nothing():
+    pass
+
+
+def sleep():
+    time.sleep(60)
+
+
+class Counter(forkyard.Process):
+    def __init__(self, queue):
+        super().__init__(name="counter")
+        self.queue = queue
+
+    def run(self):
+        self.queue.put((self.name, os.getppid()))
+
+
+def test_a_function_runs_in_a_child(ctx):
+    queue = ctx.SimpleQueue()
+    process = ctx.Process(target=double, args=(queue, 21))
+    process.start()
+    assert queue.get() == 42
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_the_end_by_a_signal_is_told(ctx):
+    process = ctx.Process(target=sleep)
+    process.start()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+SUBCLASS = """
+import sys
+import forkyard as multiprocessing
+
+class Counter(multiprocessing.Process):
+    def __init__(self, queue):
+        super().__init__(name="counter")
+        self.queue = queue
+
+    def run(self):
+        self.queue.put(self.name)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    queue = multiprocessing.Queue()
+    process = Counter(queue)
+    process.start()
+    print(queue.get())
+    process.join()
+"""
+
+
+def test_a_subclass_runs_by_the_default_method(program, method):
+    done = program(SUBCLASS, method)
+    assert (done.stdout, done.stderr, done.returncode) == ("counter\n", "", 0)
+
+
+ORPHANS = """
+import os, signal, sys, time
+import forkyard as multiprocessing
+
+def child(queue):
+    queue.put(os.getpid())
+    time.sleep(60)
+
+def start(ctx, queue):
+    for _ in range(3):
+        ctx.Process(target=child, args=(queue,), daemon=True).start()
+
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    queue = ctx.SimpleQueue()
+    start(ctx, queue)
+    print(*[queue.get() for _ in range(3)], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_daemons_end_with_a_killed_parent(program, method, tmp_path):
+    done = program(ORPHANS, method)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 3
+    eventually(lambda: all(state(pid) in (None, "Z") for pid in pids), seconds=1)
+
+
+LOCK_IN_MAIN = """
+import sys
+import forkyard as multiprocessing
+
+lock = multiprocessing.Lock()
+
+def child(ours, queue):
+    with lock, ours:
+        queue.put("ok")
+
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    queue = ctx.SimpleQueue()
+    process = ctx.Process(target=child, args=(ctx.Lock(), queue))
+    process.start()
+    print(queue.get())
+    process.join()
+"""
+
+
+def test_a_lock_made_while_the_main_module_is_imported_is_no_obstacle(program, method):
+    done = program(LOCK_IN_MAIN, method)
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+def test_a_long_temporary_directory_is_no_obstacle(program, method, tmp_path):
+    if method == "forkserver":
+        pytest.skip("the standard library's fork server has a socket with a name")
+    deep = tmp_path / ("x" * 100) / ("y" * 100)
+    deep.mkdir(parents=True)
+    done = program(LOCK_IN_MAIN, method, TMPDIR=str(deep))
+    assert (done.stdout, done.stderr, done.returncode) == ("ok\n", "", 0)
+
+
+def test_starting_and_joining_keeps_no_descriptors(ctx):
+    def rounds(count):
+        for _ in range(count):
+            process = ctx.Process(target=nothing)
+            process.start()
+            process.join()
+            process.close()
+
+    rounds(3)
+    before = len(os.listdir("/proc/self/fd"))
+    rounds(20 if ctx.get_start_method() != "spawn" else 5)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_all_methods_are_there():
+    assert set(METHODS) <= set(forkyard.get_all_start_methods())
+    assert sys.platform == "linux"
