@@ -4,7 +4,7 @@ Any process may be killed at any instruction. Nobody else hangs: a lock held by 
 told; nothing stays behind. Everything else is as the standard library has it.
 """
 
-from . import _family
+from . import _errors, _family
 from . import connection as connection
 from . import context as context
 from . import process as process
@@ -14,6 +14,10 @@ from ._forkyard import __version__ as __version__
 from .context import _default_context
 
 _family.find()
+
+DeadlockError = _errors.DeadlockError
+OwnerDiedError = _errors.OwnerDiedError
+OwnerDiedWarning = _errors.OwnerDiedWarning
 
 Array = _default_context.Array
 AuthenticationError = _default_context.AuthenticationError
@@ -63,10 +67,13 @@ __all__ = [
     "BoundedSemaphore",
     "BufferTooShort",
     "Condition",
+    "DeadlockError",
     "Event",
     "JoinableQueue",
     "Lock",
     "Manager",
+    "OwnerDiedError",
+    "OwnerDiedWarning",
     "Pipe",
     "Pool",
     "Process",

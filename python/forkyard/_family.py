@@ -18,6 +18,8 @@ from . import _forkyard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__: tuple[str, ...] = ()
+
 _VARIABLE = "FORKYARD_ARENA"
 _MAIN = ("init_main_from_name", "init_main_from_path")
 
@@ -29,9 +31,16 @@ def handle(popen: Any) -> Any:
     return popen._forkyard_family
 
 
+# The descriptors that this process was given for its family, once: what has their numbers later is something else.
+_joined: set[int] = set()
+
+
 def join(family: Any) -> None:
     """Take part in the family that this process was started by."""
-    _forkyard.attach(family.detach())
+    fd = family.detach()
+    if fd not in _joined:
+        _joined.add(fd)
+        _forkyard.attach(fd)
 
 
 def keep(shared: object) -> None:

@@ -7,6 +7,7 @@ PyTorch. What the factories make is Forkyard's own.
 
 from __future__ import annotations
 
+import sys
 from multiprocessing import context as _context
 from multiprocessing.context import AuthenticationError as AuthenticationError
 from multiprocessing.context import BaseContext as BaseContext
@@ -50,17 +51,21 @@ class _Factories:
 
         return Pipe(duplex)
 
-    def Lock(self) -> synchronize.Lock:
-        """Return a lock that is not recursive."""
+    def Lock(self, *, on_owner_death: str = "warn") -> synchronize.Lock:
+        """Return a lock that is not recursive.
+
+        If its owner dies the next one gets it, with an ``OwnerDiedWarning``; or an ``OwnerDiedError`` instead, if
+        ``on_owner_death`` is ``"raise"``.
+        """
         from .synchronize import Lock
 
-        return Lock(ctx=self.get_context())
+        return Lock(ctx=self.get_context(), on_owner_death=on_owner_death)
 
-    def RLock(self) -> synchronize.RLock:
-        """Return a recursive lock."""
+    def RLock(self, *, on_owner_death: str = "warn") -> synchronize.RLock:
+        """Return a recursive lock. The death of its owner is told as for a ``Lock``."""
         from .synchronize import RLock
 
-        return RLock(ctx=self.get_context())
+        return RLock(ctx=self.get_context(), on_owner_death=on_owner_death)
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
         """Return a condition."""
@@ -74,11 +79,14 @@ class _Factories:
 
         return Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
-        """Return a semaphore that is not released more often than it was acquired."""
-        from .synchronize import BoundedSemaphore
+    def BoundedSemaphore(self, value: int = 1) -> Any:
+        """Return a semaphore that is not released more often than it was acquired.
 
-        return BoundedSemaphore(value, ctx=self.get_context())
+        The permits that a process has when it ends come back.
+        """
+        from .synchronize import bounded
+
+        return bounded(value, self.get_context(), sys._getframe(1).f_globals.get("__name__", ""))
 
     def Event(self) -> synchronize.Event:
         """Return an event."""

@@ -1,6 +1,168 @@
-"""The standard library's ``multiprocessing.synchronize``, as it is."""
+"""Locks and the other means to wait for one another, on words in shared memory that survive the death of their users.
 
+Each class derives from the standard library's as well, whose representation and interface it has.
+"""
+
+from __future__ import annotations
+
+import os
 import sys
-from multiprocessing import synchronize
+from multiprocessing import context, synchronize
+from multiprocessing.synchronize import RECURSIVE_MUTEX as RECURSIVE_MUTEX
+from multiprocessing.synchronize import SEM_VALUE_MAX as SEM_VALUE_MAX
+from multiprocessing.synchronize import SEMAPHORE as SEMAPHORE
+from multiprocessing.synchronize import Barrier as Barrier
+from multiprocessing.synchronize import SemLock as SemLock
+from typing import Any
 
-sys.modules[__name__] = synchronize
+from . import _family, _forkyard
+
+__all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+_FORK_ONLY = (
+    "A SemLock created in a fork context is being shared with a process in a spawn context. This is not supported. "
+    "Please use the same context to create multiprocessing objects and Process."
+)
+
+
+class _Shared:
+    """An object in the family's shared memory: it travels to children while they are started."""
+
+    _is_fork_ctx: bool
+    _state: Any
+
+    def _start(self, ctx: Any) -> None:
+        if ctx is None:
+            from .context import _default_context
+
+            ctx = _default_context.get_context()
+        self._is_fork_ctx = ctx.get_start_method() == "fork"
+
+    def __reduce__(self) -> Any:
+        context.assert_spawning(self)
+        if self._is_fork_ctx:
+            raise RuntimeError(_FORK_ONLY)
+        popen = context.get_spawning_popen()
+        _family.keep(self)
+        return _attach, (type(self), _family.handle(popen), self._state())
+
+
+def _attach(kind: type[Any], family: Any, state: tuple[Any, ...]) -> Any:
+    _family.join(family)
+    shared = kind.__new__(kind)
+    shared._attach(*state)
+    shared._is_fork_ctx = False
+    return shared
+
+
+class _SemLock(_Shared):
+    """What the standard library's classes look for in a lock or semaphore."""
+
+    name = None
+
+    @property
+    def _semlock(self) -> Any:
+        return self
+
+
+class Lock(_SemLock, _forkyard.Lock, synchronize.Lock):
+    """A lock that is not recursive. Any process or thread may release it."""
+
+    def __init__(self, *, ctx: Any, on_owner_death: str = "warn") -> None:
+        """Make a lock that is free."""
+        self._make(_place(), _raises(on_owner_death))
+        self._start(ctx)
+
+
+class RLock(_SemLock, _forkyard.RLock, synchronize.RLock):
+    """A recursive lock. The thread that has it releases it, as often as it acquired it."""
+
+    def __init__(self, *, ctx: Any, on_owner_death: str = "warn") -> None:
+        """Make a lock that is free."""
+        self._make(_place(), _raises(on_owner_death))
+        self._start(ctx)
+
+
+class Semaphore(_SemLock, _forkyard.Semaphore, synchronize.Semaphore):
+    """A number of permits. They belong to nobody, and no death changes their number."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        """Make a semaphore with so many permits."""
+        self._make(_checked(value), SEM_VALUE_MAX)
+        self._start(ctx)
+
+    def _get_value(self) -> int:
+        return self.get_value()
+
+    def _is_zero(self) -> bool:
+        return self.get_value() == 0
+
+
+class BoundedSemaphore(_SemLock, _forkyard.BoundedSemaphore, synchronize.BoundedSemaphore):
+    """A number of permits that processes hold. Those of a process that ends come back."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        """Make a semaphore with so many permits."""
+        self._make(_checked(value))
+        self._start(ctx)
+
+    def _get_value(self) -> int:
+        return self.get_value()
+
+    def _is_zero(self) -> bool:
+        return self.get_value() == 0
+
+
+class _PlainBoundedSemaphore(Semaphore, synchronize.BoundedSemaphore):
+    """A bounded semaphore whose permits are acquired by one process and released by another."""
+
+    def __init__(self, value: int = 1, *, ctx: Any) -> None:
+        self._make(_checked(value), value)
+        self._start(ctx)
+
+
+def bounded(value: int, ctx: Any, caller: str) -> BoundedSemaphore | _PlainBoundedSemaphore:
+    """Return a bounded semaphore for a caller in that module.
+
+    The standard library's queues count free places with one: producers acquire, and consumers release. So the permits
+    of a producer that ends must not come back.
+    """
+    if caller == "multiprocessing.queues" or value > BoundedSemaphore.MAX_PERMITS:
+        return _PlainBoundedSemaphore(value, ctx=ctx)
+    return BoundedSemaphore(value, ctx=ctx)
+
+
+class Condition(synchronize.Condition):
+    """A condition."""
+
+
+class Event(_Shared, _forkyard.Event, synchronize.Event):
+    """Something that is set or not, and that processes wait for."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        """Make an event that is not set."""
+        self._make()
+        self._start(ctx)
+
+
+def _checked(value: int) -> int:
+    if not 0 <= value <= SEM_VALUE_MAX:
+        raise ValueError(f"semaphore initial value must be from 0 to {SEM_VALUE_MAX}")
+    return value
+
+
+def _raises(on_owner_death: str) -> bool:
+    if on_owner_death not in ("warn", "raise"):
+        raise ValueError(f"on_owner_death must be 'warn' or 'raise', not {on_owner_death!r}")
+    return on_owner_death == "raise"
+
+
+def _place() -> str:
+    """Where the caller of this package is."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+_HERE = os.path.dirname(__file__)

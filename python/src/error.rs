@@ -1,8 +1,9 @@
 //! The core's errors as Python's exceptions.
 
 use forkyard::Error;
-use pyo3::PyErr;
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
 
 /// The exception for an error.
 pub(crate) fn raise(error: Error) -> PyErr {
@@ -20,3 +21,11 @@ pub(crate) fn raise(error: Error) -> PyErr {
 
 /// The same number on all Linux systems.
 const ENOSPC: i32 = 28;
+
+/// Calls one of the functions in `forkyard._errors`, which make exceptions and warnings.
+pub(crate) fn python<'py, A>(py: Python<'py>, name: &str, args: A) -> PyResult<Bound<'py, PyAny>>
+where
+    A: PyCallArgs<'py>,
+{
+    py.import("forkyard._errors")?.getattr(name)?.call1(args)
+}

@@ -3,15 +3,16 @@
 
 mod error;
 mod family;
-
+mod sync;
 
 /// The native part of Forkyard.
 #[pyo3::pymodule]
 mod _forkyard {
     #[pymodule_export]
     use crate::family::{arena, attach, introduce, reap};
+    #[pymodule_export]
+    use crate::sync::{BoundedSemaphore, Event, Lock, RLock, Semaphore};
     use pyo3::prelude::*;
-
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

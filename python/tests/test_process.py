@@ -23,15 +23,6 @@ def sleep():
     time.sleep(60)
 
 
-class Counter(forkyard.Process):
-    def __init__(self, queue):
-        super().__init__(name="counter")
-        self.queue = queue
-
-    def run(self):
-        self.queue.put((self.name, os.getppid()))
-
-
 def test_a_function_runs_in_a_child(ctx):
     queue = ctx.SimpleQueue()
     process = ctx.Process(target=double, args=(queue, 21))

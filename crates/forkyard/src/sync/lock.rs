@@ -77,6 +77,15 @@ impl Lock {
         Ok(Lock { state: Shared::new(0, Location::caller(), |_, _| {})? })
     }
 
+    /// The same, made at a place that its caller knows.
+    ///
+    /// # Errors
+    /// As [`new`](Lock::new).
+    #[doc(hidden)]
+    pub fn new_at(made_at: &str) -> Result<Lock> {
+        Ok(Lock { state: Shared::new_at(0, made_at, |_, _| {})? })
+    }
+
     /// The same lock, for which nobody looks for deadlocks: for one that is used to signal, and released by others than its owners. To be
     /// called before others have it.
     #[must_use]
@@ -173,6 +182,21 @@ impl Lock {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.state.0.raw.owner().is_some()
+    }
+
+    /// True if the calling thread acquired it, and nobody has released it since.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn is_mine(&self) -> bool {
+        self.state.0.is_held()
+    }
+
+    /// True if a thread of this process acquired it, and nobody has released it since.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        shm::me().is_ok_and(|me| self.state.0.raw.owner() == Some(me.id))
     }
 
     /// [`acquire`](Lock::acquire), with a guard that releases the lock when it is dropped.

@@ -1,2 +1,0 @@
-from multiprocessing.synchronize import *
-from multiprocessing.synchronize import Barrier as Barrier

@@ -1,0 +1,85 @@
+//! `Lock`: acquired by one thread, released by anybody.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use forkyard::sync;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::acquire::acquire;
+use super::wait::Patience;
+use super::{Handle, released_too_often};
+
+/// A lock in the family's shared memory.
+#[pyclass(frozen, subclass, module = "forkyard._forkyard")]
+pub(crate) struct Lock {
+    handle: Handle<sync::Lock>,
+    raises: AtomicBool,
+}
+
+#[pymethods]
+impl Lock {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Lock {
+        Lock { handle: Handle::empty(), raises: AtomicBool::new(false) }
+    }
+
+    fn _make(&self, made_at: &str, raises: bool) -> PyResult<()> {
+        self.raises.store(raises, Ordering::Relaxed);
+        self.handle.fill(sync::Lock::new_at(made_at))
+    }
+
+    fn _attach(&self, state: &[u8], raises: bool) -> PyResult<()> {
+        self.raises.store(raises, Ordering::Relaxed);
+        self.handle.attach(state)
+    }
+
+    fn _state<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, bool)> {
+        Ok((self.handle.state(py)?, self.raises.load(Ordering::Relaxed)))
+    }
+
+    #[pyo3(signature = (block = None, timeout = None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        acquire(py, self.handle.get()?, Patience::of(block, timeout)?, &self.raises)
+    }
+
+    fn release(&self) -> PyResult<()> {
+        self.handle.get()?.release().map_err(|_| released_too_often())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        acquire(py, self.handle.get()?, Patience::FOR_EVER, &self.raises)
+    }
+
+    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        _type: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+
+    fn _is_mine(&self) -> PyResult<bool> {
+        Ok(self.handle.get()?.is_mine())
+    }
+
+    fn _count(&self) -> PyResult<u32> {
+        Ok(self.handle.get()?.is_ours().into())
+    }
+
+    fn _is_zero(&self) -> PyResult<bool> {
+        Ok(self.handle.get()?.is_locked())
+    }
+
+    fn _get_value(&self) -> PyResult<u32> {
+        Ok((!self.handle.get()?.is_locked()).into())
+    }
+}

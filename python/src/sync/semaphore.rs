@@ -1,0 +1,203 @@
+//! `Semaphore` and `BoundedSemaphore`.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use forkyard::sync;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::wait::{Patience, Slept, sleep};
+use super::{Handle, released_too_often};
+use crate::error::raise;
+
+/// What both have in common.
+trait Permits: Sync {
+    fn try_acquire(&self) -> forkyard::Result<bool>;
+    fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()>;
+}
+
+impl Permits for sync::Semaphore {
+    #[inline]
+    fn try_acquire(&self) -> forkyard::Result<bool> {
+        self.try_acquire()
+    }
+
+    fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()> {
+        self.acquire_interruptible(until)
+    }
+}
+
+impl Permits for sync::BoundedSemaphore {
+    #[inline]
+    fn try_acquire(&self) -> forkyard::Result<bool> {
+        self.try_acquire()
+    }
+
+    fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()> {
+        self.acquire_interruptible(until)
+    }
+}
+
+#[inline]
+fn acquire(py: Python<'_>, permits: &impl Permits, patience: Patience) -> PyResult<bool> {
+    match permits.try_acquire() {
+        Ok(true) => Ok(true),
+        Ok(false) => wait(py, permits, patience),
+        Err(error) => Err(raise(error)),
+    }
+}
+
+#[cold]
+fn wait(py: Python<'_>, permits: &impl Permits, patience: Patience) -> PyResult<bool> {
+    let Patience::Until(until) = patience else { return Ok(false) };
+    sleep(py, || Slept::of(permits.acquire_interruptible(until)))?.map_err(raise)
+}
+
+/// A number of permits that belong to nobody.
+#[pyclass(frozen, subclass, module = "forkyard._forkyard")]
+pub(crate) struct Semaphore {
+    handle: Handle<sync::Semaphore>,
+    most: OnceLock<u32>,
+}
+
+#[pymethods]
+impl Semaphore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Semaphore {
+        Semaphore { handle: Handle::empty(), most: OnceLock::new() }
+    }
+
+    fn _make(&self, permits: u32, most: u32) -> PyResult<()> {
+        let _ = self.most.set(most);
+        self.handle.fill(sync::Semaphore::new(permits))
+    }
+
+    fn _attach(&self, state: &[u8], most: u32) -> PyResult<()> {
+        let _ = self.most.set(most);
+        self.handle.attach(state)
+    }
+
+    fn _state<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u32)> {
+        Ok((self.handle.state(py)?, self.most()))
+    }
+
+    #[pyo3(signature = (block = None, timeout = None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        acquire(py, self.handle.get()?, Patience::of(block, timeout)?)
+    }
+
+    fn release(&self) -> PyResult<()> {
+        let semaphore = self.handle.get()?;
+        if semaphore.value() >= self.most() {
+            return Err(released_too_often());
+        }
+        semaphore.release().map_err(|_| released_too_often())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        acquire(py, self.handle.get()?, Patience::FOR_EVER)
+    }
+
+    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        _type: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+
+    fn get_value(&self) -> PyResult<u32> {
+        Ok(self.handle.get()?.value())
+    }
+
+    #[getter]
+    fn maxvalue(&self) -> u32 {
+        self.most()
+    }
+}
+
+impl Semaphore {
+    #[inline]
+    fn most(&self) -> u32 {
+        self.most.get().copied().unwrap_or(sync::Semaphore::MAX_PERMITS)
+    }
+}
+
+/// Permits that belong to processes.
+#[pyclass(frozen, subclass, module = "forkyard._forkyard")]
+pub(crate) struct BoundedSemaphore {
+    handle: Handle<sync::BoundedSemaphore>,
+    most: OnceLock<u32>,
+}
+
+#[pymethods]
+impl BoundedSemaphore {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> BoundedSemaphore {
+        BoundedSemaphore { handle: Handle::empty(), most: OnceLock::new() }
+    }
+
+    #[classattr]
+    const MAX_PERMITS: u32 = sync::BoundedSemaphore::MAX_PERMITS;
+
+    fn _make(&self, permits: u32) -> PyResult<()> {
+        let _ = self.most.set(permits);
+        self.handle.fill(sync::BoundedSemaphore::new(permits))
+    }
+
+    fn _attach(&self, state: &[u8], permits: u32) -> PyResult<()> {
+        let _ = self.most.set(permits);
+        self.handle.attach(state)
+    }
+
+    fn _state<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, u32)> {
+        Ok((self.handle.state(py)?, self.maxvalue()))
+    }
+
+    #[pyo3(signature = (block = None, timeout = None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        acquire(py, self.handle.get()?, Patience::of(block, timeout)?)
+    }
+
+    fn release(&self) -> PyResult<()> {
+        self.handle.get()?.release().map_err(|_| released_too_often())
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        acquire(py, self.handle.get()?, Patience::FOR_EVER)
+    }
+
+    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
+    fn __exit__(
+        &self,
+        _type: Option<&Bound<'_, PyAny>>,
+        _value: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+
+    fn get_value(&self) -> PyResult<u32> {
+        Ok(self.handle.get()?.value())
+    }
+
+    #[getter]
+    fn maxvalue(&self) -> u32 {
+        self.most.get().copied().unwrap_or(0)
+    }
+}

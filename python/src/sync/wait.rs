@@ -1,0 +1,93 @@
+//! Waiting: until when, without the GIL, and with Python's signal handlers.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBool;
+
+/// How long a call waits.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    /// It looks once.
+    None,
+    /// Until then; for ever.
+    Until(Option<Instant>),
+}
+
+impl Patience {
+    pub(super) const FOR_EVER: Patience = Patience::Until(None);
+
+    /// Of the arguments `block` and `timeout`, as the standard library has them.
+    #[inline]
+    pub(super) fn of(
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Patience> {
+        match (block, timeout) {
+            (None, None) => Ok(Patience::FOR_EVER),
+            (Some(block), None) => Ok(if truth(block)? { Patience::FOR_EVER } else { Patience::None }),
+            (block, Some(timeout)) => match block {
+                Some(block) if !truth(block)? => Ok(Patience::None),
+                _ => Patience::seconds(timeout),
+            },
+        }
+    }
+
+    /// So many seconds; `None` is for ever.
+    pub(super) fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<Patience> {
+        if timeout.is_none() {
+            return Ok(Patience::FOR_EVER);
+        }
+        let seconds: f64 = timeout.extract()?;
+        if seconds <= 0.0 {
+            return Ok(Patience::None);
+        }
+        // What is too long for the clock is for ever.
+        let duration = Duration::try_from_secs_f64(seconds).ok();
+        Ok(Patience::Until(duration.and_then(|duration| Instant::now().checked_add(duration))))
+    }
+}
+
+#[inline]
+fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match value.cast::<PyBool>() {
+        Ok(value) => Ok(value.is_true()),
+        Err(_) => value.is_truthy(),
+    }
+}
+
+/// What one sleep came to.
+pub(super) enum Slept<T> {
+    /// The wait is over.
+    Done(T),
+    /// A signal handler has something to do.
+    Interrupted,
+}
+
+/// Sleeps without the GIL, as often as it takes: whenever a signal came its Python handlers run, and what they raise ends the wait.
+#[cold]
+pub(super) fn sleep<T: Send>(py: Python<'_>, mut once: impl FnMut() -> Slept<T> + Send) -> PyResult<T> {
+    loop {
+        match py.detach(&mut once) {
+            Slept::Done(result) => return Ok(result),
+            Slept::Interrupted => py.check_signals()?,
+        }
+    }
+}
+
+impl Slept<forkyard::Result<bool>> {
+    /// What came of a call that ends with `EINTR` when a signal handler ran: true, or false if the time was up.
+    pub(super) fn of(result: forkyard::Result<()>) -> Self {
+        match result {
+            Ok(()) => Slept::Done(Ok(true)),
+            Err(error) if error.is_timeout() => Slept::Done(Ok(false)),
+            Err(error) if error.errno().is_some_and(|errno| errno.raw_os_error() == EINTR) => {
+                Slept::Interrupted
+            }
+            Err(error) => Slept::Done(Err(error)),
+        }
+    }
+}
+
+/// The same number on all Linux systems.
+const EINTR: i32 = 4;
