@@ -15,7 +15,7 @@ class Popen(popen_fork.Popen, popen_spawn_posix.Popen):
     """A child with a new interpreter."""
 
     def _launch(self, process_obj: Any) -> None:
-        tracker = resource_tracker.getfd()
+        tracker: Any = resource_tracker.getfd()
         data = _family.parcel(self, process_obj)
         from_child, childs_life = os.pipe()
         to_child, parents_life = os.pipe()

@@ -8,9 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import context, synchronize
-from multiprocessing.synchronize import RECURSIVE_MUTEX as RECURSIVE_MUTEX
-from multiprocessing.synchronize import SEM_VALUE_MAX as SEM_VALUE_MAX
-from multiprocessing.synchronize import SEMAPHORE as SEMAPHORE
 from multiprocessing.synchronize import Barrier as Barrier
 from multiprocessing.synchronize import SemLock as SemLock
 from typing import Any
@@ -18,6 +15,9 @@ from typing import Any
 from . import _family, _forkyard
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+RECURSIVE_MUTEX, SEMAPHORE = 0, 1
+SEM_VALUE_MAX: int = 2**31 - 1
 
 _FORK_ONLY = (
     "A SemLock created in a fork context is being shared with a process in a spawn context. This is not supported. "
@@ -47,7 +47,7 @@ class _Shared:
         return _attach, (type(self), _family.handle(popen), self._state())
 
 
-def _attach(kind: type[Any], family: Any, state: tuple[Any, ...]) -> Any:
+def _attach(kind: Any, family: Any, state: tuple[Any, ...]) -> Any:
     _family.join(family)
     shared = kind.__new__(kind)
     shared._attach(*state)

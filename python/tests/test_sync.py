@@ -10,7 +10,7 @@ import time
 import warnings
 
 import pytest
-from conftest import eventually
+from conftest import eventually, state
 
 import forkyard
 
@@ -182,7 +182,7 @@ def test_a_lock_is_released_by_another_process(ctx):
     assert lock.acquire(block=False)
 
 
-class Alarm(Exception):
+class AlarmError(Exception):
     pass
 
 
@@ -196,20 +196,25 @@ def test_a_signal_handler_runs_during_a_wait_and_may_end_it(make):
     def handler(*_):
         runs.append(1)
         if len(runs) > 2:
-            raise Alarm
+            raise AlarmError
 
     old = signal.signal(signal.SIGUSR1, handler)
     timer = [threading.Timer(0.1 * n, os.kill, (os.getpid(), signal.SIGUSR1)) for n in (1, 2, 3)]
     for each in timer:
         each.start()
-    try:
-        with pytest.raises(Alarm):
-            if make == "Condition":
-                with waited_for:
-                    waited_for.wait(20)
-            else:
-                getattr(waited_for, "acquire", None) and waited_for.acquire(timeout=20)
+
+    def blocks():
+        if make == "Condition":
+            with waited_for:
                 waited_for.wait(20)
+        elif make == "Event":
+            waited_for.wait(20)
+        else:
+            waited_for.acquire(timeout=20)
+
+    try:
+        with pytest.raises(AlarmError):
+            blocks()
     finally:
         for each in timer:
             each.join()
@@ -254,7 +259,7 @@ with lock:
 def test_ctrl_c_ends_a_wait():
     with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout.readline() == "waits\n"
-        eventually(lambda: open(f"/proc/{running.pid}/stat").read().rpartition(")")[2].split()[0] == "S")
+        eventually(lambda: state(running.pid) == "S")
         running.send_signal(signal.SIGINT)
         assert running.communicate(timeout=20)[0] == "interrupted\n"
 
