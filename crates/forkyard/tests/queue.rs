@@ -43,6 +43,18 @@ impl Parcel {
     }
 }
 
+/// Runs a test that measures its family's memory in a family of its own: this test binary, run again.
+fn alone(body: forkyard::Task<fn()>) {
+    const INSIDE: &str = "QUEUE_TEST_IN_A_FAMILY_OF_ITS_OWN";
+    if std::env::var_os(INSIDE).is_some() {
+        return common::isolated(body);
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+    let inside = program.args(["--exact", &name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+    assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stderr));
+}
+
 /// Bytes of memory that the family's arena has.
 fn memory() -> u64 {
     use std::os::unix::fs::MetadataExt;
@@ -224,7 +236,7 @@ fn loans() {
         let child = process::spawn(echo, (queue.clone(), back.clone())).unwrap();
         for len in [0, 1, 112, 113, 4096, 1 << 20, 20 << 20] {
             let mut loan = queue.loan(len).unwrap();
-            assert!(loan.len() == len && loan.iter().all(|byte| *byte == 0));
+            assert_eq!(loan.len(), len);
             loan.iter_mut().zip(0u32..).for_each(|(byte, at)| *byte = (at % 251) as u8);
             queue.send(loan).unwrap();
             let sample = back.get_timeout(LONG).unwrap();
@@ -252,27 +264,30 @@ fn bytes_are_written_once_and_read_where_they_lie() {
 
 #[forkyard::task]
 fn memory_comes_back() {
-    let warm: Queue<Vec<u8>> = Queue::bounded(4).unwrap();
-    let bytes = ByteQueue::bounded(4).unwrap();
-    let fill = |queue: &Queue<Vec<u8>>| {
+    let warm = ByteQueue::bounded(4).unwrap();
+    let fill = |queue: &ByteQueue| {
         for len in [10, 300, 5000, 100_000] {
-            queue.put(vec![7; len]).unwrap();
+            queue.put(&vec![7; len]).unwrap();
         }
     };
     fill(&warm);
-    drop(warm.get_many(4).unwrap());
+    (0..4).for_each(|_| drop(warm.get().unwrap()));
+    drop(warm);
     let (before, fds) = (memory(), common::open_fds());
     assert!(before > 0);
     for round in 0..10_000 {
-        let queue = Queue::bounded(4).unwrap();
+        let queue = ByteQueue::bounded(4).unwrap();
         if round % 4 == 0 {
-            // What is in it goes with it.
+            // What is in it goes with it, and what it keeps.
             fill(&queue);
         }
+        if round % 100 == 0 {
+            (0..4).for_each(|_| drop(queue.get().unwrap()));
+            drop(queue.loan(1 << 20).unwrap());
+            queue.put(&vec![1; 1 << 20]).unwrap();
+            drop(queue.get().unwrap());
+        }
     }
-    drop(bytes.loan(1 << 20).unwrap());
-    bytes.put(&[1; 1 << 20]).unwrap();
-    drop(bytes.get().unwrap());
     // One chunk of each class of blocks stays.
     assert!(memory() <= before + (12 << 16), "{} and {before}", memory());
     assert_eq!(common::open_fds(), fds);
@@ -280,7 +295,7 @@ fn memory_comes_back() {
 
 #[test]
 fn ten_thousand_queues_leave_nothing() {
-    common::isolated(memory_comes_back);
+    alone(memory_comes_back);
 }
 
 #[forkyard::task]
@@ -295,11 +310,12 @@ fn produce_for_ever(queue: Queue<Parcel>, producer: u32, len: usize) {
 /// Producers are killed one after the other while they write large messages.
 #[forkyard::task]
 fn killed_producers() {
+    // The first makes what stays, and goes.
     let queue = Queue::bounded(8).unwrap();
-    // The first makes its memory and goes.
     process::spawn(produce, (queue.clone(), 999, 8, 40_000)).unwrap().join().unwrap();
-    queue.get_many(8).unwrap();
+    drop(queue);
     let before = memory();
+    let queue = Queue::bounded(8).unwrap();
     for victim in 0..40 {
         let child = process::spawn(produce_for_ever, (queue.clone(), victim, 40_000)).unwrap();
         let mut next = 0;
@@ -316,15 +332,16 @@ fn killed_producers() {
         }
         assert_eq!(queue.len(), 0);
     }
-    eventually("their memory comes back", || memory() <= before + (4 << 16));
     // No place was lost.
     queue.put_many((0..8).map(|number| Parcel::new(0, number, 10))).unwrap();
     assert!(queue.try_put(Parcel::new(0, 9, 10)).unwrap_err().is_full());
+    drop(queue);
+    eventually("their memory comes back", || memory() <= before + (4 << 16));
 }
 
 #[test]
 fn a_producer_killed_in_a_large_put_leaves_whole_messages_and_no_memory() {
-    common::isolated(killed_producers);
+    alone(killed_producers);
 }
 
 #[forkyard::task]
@@ -459,7 +476,7 @@ fn last_holder_killed() {
 
 #[test]
 fn a_queue_samples_and_loans_go_with_their_last_holder() {
-    common::isolated(last_holder_killed);
+    alone(last_holder_killed);
 }
 
 #[forkyard::task]

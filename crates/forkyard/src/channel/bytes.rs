@@ -50,6 +50,8 @@ impl DerefMut for Loan {
 #[derive(Debug)]
 pub struct Sample {
     message: Message,
+    /// Where its memory may be wanted for another message.
+    queue: Option<Core>,
 }
 
 impl Deref for Sample {
@@ -57,6 +59,14 @@ impl Deref for Sample {
 
     fn deref(&self) -> &[u8] {
         self.message.bytes()
+    }
+}
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.queue {
+            queue.keep(std::mem::take(&mut self.message));
+        }
     }
 }
 
@@ -125,12 +135,12 @@ impl ByteQueue {
         self.core.put(message, wait).map_err(|refused| PutError::of(message, refused))
     }
 
-    /// Memory for a message of so many bytes, all zero, to [`send`](ByteQueue::send) when it is written.
+    /// Memory for a message of so many bytes, whatever they are, to [`send`](ByteQueue::send) when it is written.
     ///
     /// # Errors
     /// There is no memory for it.
     pub fn loan(&self, len: usize) -> Result<Loan> {
-        Ok(Loan { parcel: Parcel::new(len, shm::me()?.id)? })
+        Ok(Loan { parcel: self.core.parcel(len, shm::me()?.id)? })
     }
 
     /// Puts a message that was written in a loan, without a copy, waiting for room.
@@ -209,7 +219,9 @@ impl ByteQueue {
 
     #[inline]
     fn get_waiting(&self, wait: Wait) -> std::result::Result<Sample, GetError> {
-        Ok(Sample { message: self.core.get(wait)? })
+        let message = self.core.get(wait)?;
+        let queue = matches!(message, Message::Parcel(_)).then(|| self.core.clone());
+        Ok(Sample { message, queue })
     }
 
     /// How many messages there are, while others may put and get more.

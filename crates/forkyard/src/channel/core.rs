@@ -48,6 +48,12 @@ pub(crate) enum Message {
     Parcel(Parcel),
 }
 
+impl Default for Message {
+    fn default() -> Message {
+        Message::Long(Vec::new())
+    }
+}
+
 impl Message {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
@@ -126,12 +132,29 @@ impl Core {
 
     fn put_large(&self, me: Me, bytes: &[u8], wait: Wait) -> std::result::Result<(), Refused> {
         // Not for nothing: the queue may be full, or closed.
-        if matches!(wait, Wait::Not) && !room(self.ring.room().map(|_| Committed::Done))? {
-            return Err(Refused::NotNow);
+        match self.ring.room() {
+            Err(Committed::Full) if matches!(wait, Wait::Not) => return Err(Refused::NotNow),
+            Ok(_) | Err(Committed::Full) => {}
+            Err(refused) => return told(refused).map(drop),
         }
-        let mut parcel = Parcel::new(bytes.len(), me.id)?;
+        let mut parcel = self.parcel(bytes.len(), me.id)?;
         parcel.bytes_mut().copy_from_slice(bytes);
         self.put_parcel(me, parcel, wait).map_err(|(refused, _)| refused)
+    }
+
+    /// Memory for a message of so many bytes, whatever they are.
+    pub(crate) fn parcel(&self, len: usize, me: Id) -> Result<Parcel> {
+        match self.ring.0.shelf().take(len, me) {
+            Some(parcel) => Ok(parcel),
+            None => Parcel::new(len, me),
+        }
+    }
+
+    /// Keeps the memory of a message that was read for the next one.
+    pub(crate) fn keep(&self, message: Message) {
+        if let Message::Parcel(parcel) = message {
+            self.ring.0.shelf().keep(parcel);
+        }
     }
 
     /// Puts a message that lies in shared memory already.
@@ -162,16 +185,19 @@ impl Core {
 
     #[inline]
     fn put_place(&self, me: Id, write: impl FnOnce(u32)) -> std::result::Result<bool, Refused> {
-        if !room(self.ring.room().map(|_| Committed::Done))? {
-            return Ok(false);
-        }
-        let Some(spot) = self.ring.claim(me) else { return Ok(false) };
+        let gap = match self.ring.room() {
+            Ok(gap) => gap,
+            Err(refused) => return told(refused),
+        };
+        let Some(spot) = self.ring.claim(gap, me) else { return Ok(false) };
         write(spot.place);
-        let committed = room(Ok(self.ring.commit(spot)));
-        if !matches!(committed, Ok(true)) {
-            self.ring.abandon(spot, me);
+        match self.ring.commit(spot, gap) {
+            Committed::Done => Ok(true),
+            refused => {
+                self.ring.abandon(spot, me);
+                told(refused)
+            }
         }
-        committed
     }
 
     /// Gets the next message.
@@ -271,13 +297,13 @@ impl Core {
 }
 
 /// What a commit says; false: it is full.
-#[inline]
-fn room(committed: std::result::Result<Committed, Committed>) -> std::result::Result<bool, Refused> {
+#[cold]
+fn told(committed: Committed) -> std::result::Result<bool, Refused> {
     match committed {
-        Ok(Committed::Done) => Ok(true),
-        Ok(Committed::Full) | Err(Committed::Full) => Ok(false),
-        Ok(Committed::Closed) | Err(Committed::Closed) => Err(Refused::Closed),
-        _ => Err(garbled().into()),
+        Committed::Done => Ok(true),
+        Committed::Full => Ok(false),
+        Committed::Closed => Err(Refused::Closed),
+        Committed::Garbled => Err(garbled().into()),
     }
 }
 

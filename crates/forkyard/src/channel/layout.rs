@@ -10,9 +10,9 @@
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64 as PrivateU64;
 
-use super::ring::{Counters, Ring, Words};
+use super::ring::{Counters, Known, Ring, Words};
+use super::shelf::Shelf;
 use super::word::Cell;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::shm::{Id, Kind, ObjectRef, Parcel, ParcelName, Payload};
@@ -25,6 +25,7 @@ pub(crate) struct Header {
     stride: AtomicU64,
     capacity: AtomicU64,
     unused: [AtomicU64; 12],
+    shelf: Shelf,
     counters: Counters,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Header {
 unsafe impl Payload for Header {
     const KIND: Kind = Kind::Queue;
 }
-const _: () = assert!(size_of::<Header>() == 4 * 128);
+const _: () = assert!(size_of::<Header>() == 128 + 256 + 3 * 128);
 
 /// Bytes of a place before its message.
 const PLACE_HEADER: usize = 16;
@@ -44,7 +45,7 @@ const IN_PARCEL: u64 = 1 << 63;
 /// The numbers of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
-    cells: u64,
+    cells_log2: u32,
     places: u32,
     stride: usize,
     capacity: u64,
@@ -60,13 +61,18 @@ impl Shape {
         let stride = inline.max(PLACE_HEADER).checked_add(PLACE_HEADER)?.checked_next_multiple_of(64)?;
         // Spare places are for writers that are stopped, and for consumers that are reading.
         let places = (capacity + (capacity / 4).clamp(4, 64)) as u32;
-        Some(Shape { cells: (capacity + 1).next_power_of_two().max(8), places, stride, capacity })
+        let cells_log2 = (capacity + 1).next_power_of_two().max(8).ilog2();
+        Some(Shape { cells_log2, places, stride, capacity })
     }
 
     /// Bytes of the tail; `None` if nobody has so many.
     pub(crate) fn tail(&self) -> Option<usize> {
-        let cells = usize::try_from(self.cells).ok()?.checked_mul(8)?;
-        (self.places as usize).checked_mul(self.stride)?.checked_add(cells)
+        (self.places as usize).checked_mul(self.stride)?.checked_add(self.cells())
+    }
+
+    /// Bytes of the cells.
+    fn cells(&self) -> usize {
+        8 << self.cells_log2
     }
 
     /// Bytes of the largest message that lies in its place.
@@ -80,7 +86,7 @@ impl Shape {
     }
 
     fn write(&self, header: &Header) {
-        header.cells.store(self.cells, Ordering::Relaxed);
+        header.cells.store(self.cells_log2.into(), Ordering::Relaxed);
         header.places.store(self.places.into(), Ordering::Relaxed);
         header.stride.store(self.stride as u64, Ordering::Relaxed);
         header.capacity.store(self.capacity, Ordering::Relaxed);
@@ -92,7 +98,7 @@ impl Shape {
         let capacity = usize::try_from(header.capacity.load(Ordering::Relaxed)).ok()?;
         let shape = Shape::new(capacity, stride.checked_sub(PLACE_HEADER)?)?;
         let told = (header.cells.load(Ordering::Relaxed), header.places.load(Ordering::Relaxed));
-        let fits = shape.stride == stride && told == (shape.cells, shape.places.into());
+        let fits = shape.stride == stride && told == (shape.cells_log2.into(), shape.places.into());
         (fits && shape.tail()? <= tail).then_some(shape)
     }
 }
@@ -101,17 +107,12 @@ impl Shape {
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Layout {
-    counters: NonNull<Counters>,
+    header: NonNull<Header>,
     cells: NonNull<AtomicU64>,
     places: NonNull<u8>,
     shape: Shape,
-    seen_head: Seen,
+    known: Known,
 }
-
-/// A line of its own: producers write it, and all read what lies beside it.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Seen(PrivateU64);
 
 // SAFETY: what it points to is shared memory that is never unmapped, of atomics, and of bytes that are handed over by them.
 unsafe impl Send for Layout {}
@@ -121,11 +122,11 @@ unsafe impl Sync for Layout {}
 impl Clone for Layout {
     fn clone(&self) -> Layout {
         Layout {
-            counters: self.counters,
+            header: self.header,
             cells: self.cells,
             places: self.places,
             shape: self.shape,
-            seen_head: Seen::default(),
+            known: Known::default(),
         }
     }
 }
@@ -149,15 +150,20 @@ impl Layout {
     }
 
     fn over(shape: Shape, header: &Header, tail: NonNull<u8>) -> Layout {
-        let cells = shape.cells as usize * 8;
         Layout {
-            counters: NonNull::from(&header.counters),
+            header: NonNull::from(header),
             cells: tail.cast(),
             // SAFETY: the cells lie in the tail.
-            places: unsafe { tail.add(cells) },
+            places: unsafe { tail.add(shape.cells()) },
             shape,
-            seen_head: Seen::default(),
+            known: Known::default(),
         }
+    }
+
+    /// Parcels for the next messages.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        // SAFETY: in the header: see the heading.
+        unsafe { &self.header.as_ref().shelf }
     }
 
     /// What the queue's maker decided.
@@ -228,18 +234,18 @@ impl Words for Layout {
     #[inline]
     fn counters(&self) -> &Counters {
         // SAFETY: in the header: see the heading.
-        unsafe { self.counters.as_ref() }
+        unsafe { &self.header.as_ref().counters }
     }
 
     #[inline]
     fn cell(&self, position: u64) -> &AtomicU64 {
         // SAFETY: the count of cells is a power of two, and they lie in the tail.
-        unsafe { self.cells.add((position & (self.shape.cells - 1)) as usize).as_ref() }
+        unsafe { self.cells.add((position & !(u64::MAX << self.shape.cells_log2)) as usize).as_ref() }
     }
 
     #[inline]
-    fn cells(&self) -> u64 {
-        self.shape.cells
+    fn cells_log2(&self) -> u32 {
+        self.shape.cells_log2
     }
 
     #[inline]
@@ -259,8 +265,8 @@ impl Words for Layout {
     }
 
     #[inline]
-    fn seen_head(&self) -> &PrivateU64 {
-        &self.seen_head.0
+    fn known(&self) -> &Known {
+        &self.known
     }
 }
 
@@ -275,11 +281,13 @@ pub(super) fn repair(object: ObjectRef, dead: Id) {
         }
     };
     ring.repair(dead, discard, restore);
+    ring.0.shelf().repair();
 }
 
 /// Frees the parcels in a queue that is being freed.
 pub(super) fn dispose(object: ObjectRef) {
-    if let Some(layout) = Layout::of_object(object) {
+    if let (Some(layout), Some(me)) = (Layout::of_object(object), crate::shm::joined()) {
+        layout.shelf().clear(me);
         (0..layout.places()).for_each(|number| drop_parcel(&layout, number));
     }
 }

@@ -30,6 +30,7 @@ mod error;
 mod layout;
 mod queue;
 mod ring;
+mod shelf;
 mod word;
 
 pub use bytes::{ByteQueue, Loan, Sample};

@@ -49,6 +49,16 @@ impl<T> Queue<T> {
         Ok(Queue { core: Core::new(capacity, INLINE, Location::caller())?, values: PhantomData })
     }
 
+    /// The same; values of up to `inline` encoded bytes lie in the queue itself, which takes so much memory for each, and is the fastest for
+    /// values of a few KiB.
+    ///
+    /// # Errors
+    /// As for [`bounded`](Queue::bounded).
+    #[track_caller]
+    pub fn with_inline(capacity: usize, inline: usize) -> Result<Queue<T>> {
+        Ok(Queue { core: Core::new(capacity, inline, Location::caller())?, values: PhantomData })
+    }
+
     /// How many values there are, while others may put and get more.
     #[must_use]
     #[doc(alias = "qsize")]
@@ -178,8 +188,7 @@ impl<T: DeserializeOwned> Queue<T> {
 
     #[inline]
     fn get_waiting(&self, wait: Wait) -> std::result::Result<T, GetError> {
-        let message = self.core.get(wait)?;
-        decode(&message)
+        self.decode(self.core.get(wait)?)
     }
 
     /// Gets as many values as there are, up to `most`, waiting for the first one.
@@ -194,23 +203,24 @@ impl<T: DeserializeOwned> Queue<T> {
         values.push(self.get()?);
         while values.len() < most {
             match self.core.get(Wait::Not) {
-                Ok(message) => values.push(decode(&message)?),
+                Ok(message) => values.push(self.decode(message)?),
                 Err(_) => break,
             }
         }
         Ok(values)
     }
 
+    #[inline]
+    fn decode(&self, message: Message) -> std::result::Result<T, GetError> {
+        let value = postcard::from_bytes(message.bytes());
+        self.core.keep(message);
+        value.map_err(|error| GetError::Failed(refused("decode a message of a queue", error)))
+    }
+
     /// Gets values until the queue is closed and empty. What is no `T` ends it too.
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { queue: self }
     }
-}
-
-#[inline]
-fn decode<T: DeserializeOwned>(message: &Message) -> std::result::Result<T, GetError> {
-    postcard::from_bytes(message.bytes())
-        .map_err(|error| GetError::Failed(refused("decode a message of a queue", error)))
 }
 
 /// Gets the values of a queue until it is closed and empty.

@@ -3,19 +3,21 @@
 //! README.md beside this file has the table of its steps, and what a death after each leaves. What lies in a place is its user's: it is
 //! written between `claim` and `commit` and read between `take` and `release`.
 
+use std::sync::atomic::AtomicU64 as PrivateU64;
+
 use super::bell::Bell;
-use super::word::{Cell, Place, Spot, State};
+use super::word::{Age, Cell, Place, Spot, State};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::shm::Id;
 
-/// What changes with every message. Each line is written by producers, or by consumers, or rarely.
+/// What changes as messages come and go. Each line is written by producers, or by consumers, or rarely.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// The first position without a message, or one before it. By producers.
+    /// A position before which all cells are full, or were. By producers, now and then.
     tail: AtomicU64,
     unused_tail: [u64; 15],
-    /// The first position whose message was not taken, or one before it. By consumers.
+    /// A position before which all messages were taken. By consumers, now and then.
     head: AtomicU64,
     unused_head: [u64; 15],
     /// Rung when there is a message.
@@ -27,19 +29,42 @@ pub(crate) struct Counters {
     unused: [u32; 29],
 }
 
+/// What a handle knows of its queue. Each of these only grows, and stays true for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    produced: Producing,
+    consumed: Consuming,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Producing {
+    /// All cells before this one are full, or were.
+    tail: PrivateU64,
+    /// All messages before this one were taken.
+    head: PrivateU64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Consuming {
+    /// All messages before this one were taken.
+    head: PrivateU64,
+}
+
 /// Where the words of a queue are, and how many. The counts never change, and do not lie in shared memory.
 pub(crate) trait Words {
     fn counters(&self) -> &Counters;
-    /// The cell of a position; there are more of them than the capacity.
+    /// The cell of a position.
     fn cell(&self, position: u64) -> &AtomicU64;
-    fn cells(&self) -> u64;
+    /// There are so many cells, as a power of two: more than the capacity.
+    fn cells_log2(&self) -> u32;
     /// A place's word, if there is a place of this number.
     fn place(&self, number: u32) -> Option<&AtomicU64>;
     fn places(&self) -> u32;
     /// The most messages at a time.
     fn capacity(&self) -> u64;
-    /// A head that was seen earlier, and where to keep the next one.
-    fn seen_head(&self) -> &std::sync::atomic::AtomicU64;
+    fn known(&self) -> &Known;
 }
 
 /// What came of committing.
@@ -69,12 +94,16 @@ pub(crate) enum Taken {
 #[derive(Clone, Debug)]
 pub(crate) struct Ring<W>(pub(crate) W);
 
+/// A position that has no message yet, and what its cell says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gap {
+    position: u64,
+    word: u64,
+}
+
 impl<W: Words> Ring<W> {
     /// Writes the first words of a queue that is being made; all else is zero.
     pub(crate) fn init(&self) {
-        for position in 0..self.0.cells() {
-            self.0.cell(position).store(Cell::Empty(position).word(), Ordering::Relaxed);
-        }
         self.0.counters().items.calm();
         self.0.counters().room.calm();
     }
@@ -87,17 +116,35 @@ impl<W: Words> Ring<W> {
         &self.0.counters().head
     }
 
-    /// Moves a counter on from this position.
-    fn pass(counter: &AtomicU64, position: u64) {
-        let _ = counter.compare_exchange(position, position + 1, Ordering::SeqCst, Ordering::Relaxed);
+    #[inline]
+    fn lap(&self, position: u64) -> u32 {
+        (position >> self.0.cells_log2()) as u32
+    }
+
+    /// Others need to know of every so many positions only.
+    #[inline]
+    fn is_mark(&self, position: u64) -> bool {
+        let step = (self.0.capacity() / 16).clamp(1, 64).next_power_of_two();
+        position & (step - 1) == 0
+    }
+
+    /// Moves a counter on to this position.
+    fn advance(counter: &AtomicU64, position: u64) {
+        let mut seen = counter.load(Ordering::SeqCst);
+        while seen < position {
+            match counter.compare_exchange(seen, position, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Takes a place to write in. `None`: all are taken.
     #[inline]
-    pub(crate) fn claim(&self, me: Id) -> Option<Spot> {
+    pub(crate) fn claim(&self, gap: Gap, me: Id) -> Option<Spot> {
         let places = self.0.places();
         // Places become free in the order in which they were taken, or nearly so.
-        let start = (self.tail().load(Ordering::Relaxed) as u32) % places;
+        let start = (gap.position as u32) % places;
         (start..places).chain(0..start).find_map(|number| {
             let word = self.0.place(number)?;
             let seen = word.load(Ordering::SeqCst);
@@ -108,84 +155,99 @@ impl<W: Words> Ring<W> {
         })
     }
 
-    /// Gives a claimed place's message its position.
+    /// Gives a claimed place's message its position, which is this one unless somebody else has it by now.
     #[inline]
-    pub(crate) fn commit(&self, spot: Spot) -> Committed {
+    pub(crate) fn commit(&self, spot: Spot, mut gap: Gap) -> Committed {
         loop {
-            let position = match self.room() {
-                Ok(position) => position,
-                Err(refused) => return refused,
-            };
+            let Gap { position, word } = gap;
+            let full = Cell::Full { lap: self.lap(position), spot }.word();
             let cell = self.0.cell(position);
-            let (empty, full) = (Cell::Empty(position).word(), Cell::Full(spot).word());
-            if cell.compare_exchange(empty, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                Self::pass(self.tail(), position);
+            if cell.compare_exchange(word, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                self.0.known().produced.tail.store(position + 1, Ordering::Relaxed);
+                if self.is_mark(position) {
+                    Self::advance(self.tail(), position + 1);
+                }
                 return Committed::Done;
             }
+            gap = match self.room() {
+                Ok(gap) => gap,
+                Err(refused) => return refused,
+            };
         }
     }
 
-    /// The position at which the next message would be, if there may be one.
+    /// Where the next message would be, if there may be one.
     #[inline]
-    pub(crate) fn room(&self) -> Result<u64, Committed> {
+    pub(crate) fn room(&self) -> Result<Gap, Committed> {
+        let gap = self.end()?;
+        let is_room = |head: u64| (gap.position.wrapping_sub(head) as i64) < self.0.capacity() as i64;
+        let known = &self.0.known().produced.head;
+        if is_room(known.load(Ordering::Relaxed)) || is_room(self.pass_head()) {
+            return Ok(gap);
+        }
+        Err(Committed::Full)
+    }
+
+    /// The first position without a message, if there may ever be one.
+    #[inline]
+    fn end(&self) -> Result<Gap, Committed> {
+        match self.walk() {
+            (gap, says @ Cell::Closed { .. }) if says.age(self.lap(gap.position)) == Age::Same => {
+                Err(Committed::Closed)
+            }
+            (_, Cell::Garbled) => Err(Committed::Garbled),
+            (gap, _) => Ok(gap),
+        }
+    }
+
+    /// Walks to the first position without a message; with what its cell says.
+    #[inline]
+    fn walk(&self) -> (Gap, Cell) {
+        let known = self.0.known().produced.tail.load(Ordering::Relaxed);
+        let mut position = known.max(self.tail().load(Ordering::SeqCst));
+        let begin = position;
         loop {
-            let position = self.tail().load(Ordering::SeqCst);
-            let is_room = |head: u64| (position.wrapping_sub(head) as i64) < self.0.capacity() as i64;
-            let seen = self.0.seen_head();
-            if !is_room(seen.load(Ordering::Relaxed)) {
-                let head = self.head().load(Ordering::SeqCst);
-                seen.store(head, Ordering::Relaxed);
-                if !is_room(head) {
-                    if self.pass_head() {
-                        continue;
+            let word = self.0.cell(position).load(Ordering::SeqCst);
+            let says = Cell::of_word(word);
+            match (says.age(self.lap(position)), says) {
+                (Age::Same, Cell::Full { .. }) => position += 1,
+                // The next lap began after all of this one was taken.
+                (Age::Newer, _) => position = self.head().load(Ordering::SeqCst).max(position + 1),
+                _ => {
+                    if position != begin {
+                        Self::advance(self.tail(), position);
                     }
-                    let word = self.0.cell(position).load(Ordering::SeqCst);
-                    let is_closed = Cell::of_word(word) == Cell::Closed(position);
-                    return Err(if is_closed { Committed::Closed } else { Committed::Full });
+                    return (Gap { position, word }, says);
                 }
-            }
-            match Cell::of_word(self.0.cell(position).load(Ordering::Acquire)) {
-                Cell::Empty(there) if there == position => return Ok(position),
-                Cell::Closed(there) if there == position => return Err(Committed::Closed),
-                // The tail is behind: of this position, or of a later one in the same cell.
-                Cell::Full(_) => Self::pass(self.tail(), position),
-                Cell::Empty(there) | Cell::Closed(there) if there > position => {
-                    Self::pass(self.tail(), position);
-                }
-                _ => return Err(Committed::Garbled),
             }
         }
     }
 
-    /// Moves the head on if what is there was taken; true if it has moved.
+    /// Moves the head on to the first message that was not taken: where it is now.
     #[cold]
-    fn pass_head(&self) -> bool {
-        let position = self.head().load(Ordering::SeqCst);
-        let cell = self.0.cell(position);
-        let word = cell.load(Ordering::SeqCst);
-        match Cell::of_word(word) {
-            Cell::Full(spot) => {
-                if self.head().load(Ordering::SeqCst) != position {
-                    return true;
-                }
-                match self.0.place(spot.place).map(|place| Place::of_word(place.load(Ordering::SeqCst))) {
-                    Some(Place { version, state: State::Written(_) }) if version == spot.version => {
-                        return false;
-                    }
-                    _ => self.pass_cell(position, word),
-                }
+    fn pass_head(&self) -> u64 {
+        let begin = self.head().load(Ordering::SeqCst);
+        let mut position = begin;
+        loop {
+            let says = Cell::of_word(self.0.cell(position).load(Ordering::SeqCst));
+            match (says.age(self.lap(position)), says) {
+                (Age::Same, Cell::Full { spot, .. }) if !self.is_waiting(spot) => position += 1,
+                _ => break,
             }
-            Cell::Empty(there) | Cell::Closed(there) if there > position => {}
-            _ => return false,
         }
-        Self::pass(self.head(), position);
-        true
+        if position != begin {
+            Self::advance(self.head(), position);
+        }
+        // Somebody else may have moved it further.
+        let head = self.head().load(Ordering::SeqCst);
+        self.0.known().produced.head.store(head, Ordering::Relaxed);
+        head
     }
 
-    /// Empties a cell whose message was taken, for the next lap.
-    fn pass_cell(&self, position: u64, word: u64) {
-        let next = Cell::Empty(position + self.0.cells()).word();
-        let _ = self.0.cell(position).compare_exchange(word, next, Ordering::SeqCst, Ordering::Relaxed);
+    /// True if a committed message was not taken yet.
+    fn is_waiting(&self, spot: Spot) -> bool {
+        let place = self.0.place(spot.place).map(|word| Place::of_word(word.load(Ordering::SeqCst)));
+        matches!(place, Some(Place { version, state: State::Written(_) }) if spot.is(version))
     }
 
     /// Gives back a claimed place.
@@ -202,45 +264,53 @@ impl<W: Words> Ring<W> {
         {
             return Taken::Message(spot);
         }
-        loop {
-            let position = self.head().load(Ordering::SeqCst);
-            let word = self.0.cell(position).load(Ordering::SeqCst);
-            match Cell::of_word(word) {
-                Cell::Full(spot) => {
-                    // What was read is the cell of this position, and not of one a lap later, if the head is still there: the
-                    // later one is committed after the head has moved.
-                    if self.head().load(Ordering::SeqCst) != position {
-                        continue;
-                    }
-                    let mine = self.take_place(spot, me);
-                    self.pass_cell(position, word);
-                    Self::pass(self.head(), position);
-                    if mine {
+        let known = &self.0.known().consumed.head;
+        let begin = known.load(Ordering::Relaxed).max(self.head().load(Ordering::SeqCst));
+        let mut position = begin;
+        let nothing = loop {
+            let cell = self.0.cell(position);
+            let word = cell.load(Ordering::SeqCst);
+            let says = Cell::of_word(word);
+            match (says.age(self.lap(position)), says) {
+                (Age::Same, Cell::Full { spot, .. }) => {
+                    let taken = self.take_place(spot, me, || cell.load(Ordering::SeqCst) == word);
+                    let next = position + 1;
+                    if let Some(spot) = taken {
+                        known.store(next, Ordering::Relaxed);
+                        // Others have taken messages too: they are told at once.
+                        if position != begin || self.is_mark(position) {
+                            Self::advance(self.head(), next);
+                        }
                         return Taken::Message(spot);
                     }
+                    position = next;
                 }
-                Cell::Empty(there) if there == position => return Taken::Empty,
-                Cell::Closed(there) if there == position => return Taken::Closed,
-                Cell::Empty(there) | Cell::Closed(there) if there > position => {
-                    Self::pass(self.head(), position);
-                }
-                _ => return Taken::Garbled,
+                (Age::Newer, _) => position = self.head().load(Ordering::SeqCst).max(position + 1),
+                (Age::Same, Cell::Closed { .. }) => break Taken::Closed,
+                (_, Cell::Garbled) => break Taken::Garbled,
+                _ => break Taken::Empty,
             }
+        };
+        if position != begin {
+            known.store(position, Ordering::Relaxed);
+            Self::advance(self.head(), position);
         }
+        nothing
     }
 
-    /// Takes a committed message, unless somebody has.
+    /// Takes a committed message, unless somebody has. `is_current`: its cell still says what it did.
     #[inline]
-    fn take_place(&self, spot: Spot, me: Id) -> bool {
-        let Some(word) = self.0.place(spot.place) else { return false };
-        let seen = word.load(Ordering::Acquire);
-        match Place::of_word(seen) {
-            Place { version, state: State::Written(_) } if version == spot.version => {
-                let mine = Place { version, state: State::Read(me) }.word();
-                word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            }
-            _ => false,
+    fn take_place(&self, spot: Spot, me: Id, is_current: impl FnOnce() -> bool) -> Option<Spot> {
+        let word = self.0.place(spot.place)?;
+        let seen = word.load(Ordering::SeqCst);
+        let Place { version, state: State::Written(_) } = Place::of_word(seen) else { return None };
+        // The cell has some bits of the version only; a place with the others is not met before the cell has changed.
+        if !spot.is(version) || !is_current() {
+            return None;
         }
+        let mine = Place { version, state: State::Read(me) }.word();
+        word.compare_exchange(seen, mine, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        Some(Spot { place: spot.place, version })
     }
 
     /// Takes a message that somebody had taken who died.
@@ -276,35 +346,26 @@ impl<W: Words> Ring<W> {
 
     /// Ends the queue behind its last message. True if it was open.
     pub(crate) fn close(&self) -> bool {
-        loop {
-            let position = self.tail().load(Ordering::SeqCst);
+        while let Ok(Gap { position, word }) = self.end() {
+            let closed = Cell::Closed { lap: self.lap(position) }.word();
             let cell = self.0.cell(position);
-            let word = cell.load(Ordering::SeqCst);
-            match Cell::of_word(word) {
-                Cell::Empty(there) if there == position => {
-                    let closed = Cell::Closed(position).word();
-                    if cell.compare_exchange(word, closed, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                        return true;
-                    }
-                }
-                Cell::Closed(there) if there == position => return false,
-                Cell::Garbled => return false,
-                _ => Self::pass(self.tail(), position),
+            if cell.compare_exchange(word, closed, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                Self::advance(self.tail(), position);
+                return true;
             }
         }
+        false
     }
 
     /// True if it was closed.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.room(), Err(Committed::Closed))
+        matches!(self.end(), Err(Committed::Closed))
     }
 
     /// How many messages there are, as far as one can tell while others go on.
     pub(crate) fn len(&self) -> u64 {
-        while self.pass_head() {}
-        let _ = self.room();
-        let tail = self.tail().load(Ordering::SeqCst);
-        tail.saturating_sub(self.head().load(Ordering::SeqCst)).min(self.0.capacity())
+        let head = self.pass_head();
+        self.walk().0.position.saturating_sub(head).min(self.0.capacity())
     }
 
     /// Has everybody look at the queue again.
@@ -347,7 +408,10 @@ impl<W: Words> Ring<W> {
     }
 
     fn is_committed(&self, spot: Spot) -> bool {
-        let full = Cell::Full(spot).word();
-        (0..self.0.cells()).any(|position| self.0.cell(position).load(Ordering::SeqCst) == full)
+        (0..1 << self.0.cells_log2()).any(|position| {
+            let says = Cell::of_word(self.0.cell(position).load(Ordering::SeqCst));
+            matches!(says, Cell::Full { spot: Spot { place, version }, .. }
+                if place == spot.place && spot.is(version))
+        })
     }
 }

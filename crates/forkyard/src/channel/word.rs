@@ -2,55 +2,95 @@
 
 use crate::shm::Id;
 
-/// A position in the order of messages: what its cell says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cell {
-    /// There will be the message of this position.
-    Empty(u64),
-    /// The message lies there.
-    Full(Spot),
-    /// There will be none at this position, and none behind it.
-    Closed(u64),
-    /// No word of ours: somebody scribbled.
-    Garbled,
-}
-
 /// A place in one use of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     /// Its number.
     pub(crate) place: u32,
-    /// Which message of those that lay there.
+    /// Which message of those that lay there; a cell has its low bits.
     pub(crate) version: u32,
 }
 
+/// What a cell says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    /// It was never used.
+    Unused,
+    /// The message of its position in this lap lies there.
+    Full { lap: u32, spot: Spot },
+    /// There is none at its position in this lap, and there will be none behind it.
+    Closed { lap: u32 },
+    /// No word of ours: somebody scribbled.
+    Garbled,
+}
+
+/// What a cell is to a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Of an earlier lap, so there is nothing at the position yet.
+    Older,
+    /// Of the position.
+    Same,
+    /// Of a later lap, so the position was passed.
+    Newer,
+}
+
+const VERSION_BITS: u32 = 18;
+const PLACE_BITS: u32 = 22;
+const LAP_BITS: u32 = 22;
+const LAP_MASK: u32 = (1 << LAP_BITS) - 1;
+
 impl Cell {
     /// Places are numbered below this.
-    pub(crate) const MOST_PLACES: u32 = 1 << 24;
+    pub(crate) const MOST_PLACES: u32 = 1 << PLACE_BITS;
 
     #[inline]
     pub(crate) fn word(self) -> u64 {
-        match self {
-            Cell::Empty(position) => position << 2,
-            Cell::Full(spot) => {
-                1 | u64::from(spot.version) << 2 | u64::from(spot.place % Cell::MOST_PLACES) << 34
-            }
-            Cell::Closed(position) => 2 | position << 2,
-            Cell::Garbled => u64::MAX,
-        }
+        let (tag, lap, spot) = match self {
+            Cell::Unused => return 0,
+            Cell::Full { lap, spot } => (1, lap, spot),
+            Cell::Closed { lap } => (2, lap, Spot { place: 0, version: 0 }),
+            Cell::Garbled => return u64::MAX,
+        };
+        let version = spot.version & ((1 << VERSION_BITS) - 1);
+        let place = spot.place & (Cell::MOST_PLACES - 1);
+        tag | u64::from(version) << 2
+            | u64::from(place) << (2 + VERSION_BITS)
+            | u64::from(lap & LAP_MASK) << (2 + VERSION_BITS + PLACE_BITS)
     }
 
     #[inline]
     pub(crate) fn of_word(word: u64) -> Cell {
+        let lap = (word >> (2 + VERSION_BITS + PLACE_BITS)) as u32;
         match word & 3 {
-            0 => Cell::Empty(word >> 2),
-            1 => Cell::Full(Spot {
-                place: (word >> 34) as u32 % Cell::MOST_PLACES,
-                version: (word >> 2) as u32,
-            }),
-            2 => Cell::Closed(word >> 2),
+            0 => Cell::Unused,
+            1 => {
+                let version = (word >> 2) as u32 & ((1 << VERSION_BITS) - 1);
+                let place = (word >> (2 + VERSION_BITS)) as u32 & (Cell::MOST_PLACES - 1);
+                Cell::Full { lap, spot: Spot { place, version } }
+            }
+            2 => Cell::Closed { lap },
             _ => Cell::Garbled,
         }
+    }
+
+    /// What it is to its position in this lap.
+    #[inline]
+    pub(crate) fn age(self, lap: u32) -> Age {
+        let (Cell::Full { lap: own, .. } | Cell::Closed { lap: own }) = self else { return Age::Older };
+        match own.wrapping_sub(lap) & LAP_MASK {
+            0 => Age::Same,
+            ahead if ahead < 1 << (LAP_BITS - 1) => Age::Newer,
+            _ => Age::Older,
+        }
+    }
+}
+
+impl Spot {
+    /// True if the place's version is that of a cell.
+    #[inline]
+    pub(crate) fn is(self, version: u32) -> bool {
+        (self.version ^ version) & ((1 << VERSION_BITS) - 1) == 0
     }
 }
 
@@ -105,16 +145,19 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, Place, Spot, State};
+    use super::{Age, Cell, Place, Spot, State};
     use crate::shm::Id;
 
     #[test]
     fn every_cell_and_every_place_is_told_from_its_word() {
-        let spot = Spot { place: Cell::MOST_PLACES - 1, version: u32::MAX };
-        for cell in [Cell::Empty(0), Cell::Empty(u64::MAX >> 2), Cell::Full(spot), Cell::Closed(7)] {
+        let spot = Spot { place: Cell::MOST_PLACES - 1, version: (1 << 18) - 1 };
+        for cell in [Cell::Unused, Cell::Full { lap: 3, spot }, Cell::Closed { lap: (1 << 22) - 1 }] {
             assert_eq!(Cell::of_word(cell.word()), cell);
         }
         assert_eq!(Cell::of_word(u64::MAX), Cell::Garbled);
+        let last = Cell::Closed { lap: (1 << 22) - 1 };
+        assert_eq!([last.age((1 << 22) - 1), last.age(0), last.age(5)], [Age::Same, Age::Older, Age::Older]);
+        assert_eq!(Cell::Closed { lap: 1 }.age((1 << 22) - 1), Age::Newer);
         let id = Id::new(1022, 0x3_ffff).unwrap();
         for state in [State::Free, State::Written(id), State::Read(id), State::Back] {
             let place = Place { version: u32::MAX, state };

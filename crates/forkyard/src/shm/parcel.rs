@@ -13,13 +13,14 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use super::allocate::Found;
+use super::allocate::{Found, HEADER};
 use super::arena::{self, Arena};
 use super::block::State;
+use super::chunk::CHUNK;
 use super::join::reap;
 use super::kind::Kind;
-use super::life::Id;
-use super::participant::joined;
+use super::life::{Id, Lives};
+use super::participant::{Family, joined};
 use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
 
@@ -70,6 +71,60 @@ impl Parcel {
         }
     }
 
+    /// Blocks of this size and larger begin at multiples of it, and are worth keeping: their memory is the kernel's when they are freed.
+    pub(crate) const LARGE: u64 = CHUNK;
+
+    /// Bytes of its block.
+    pub(crate) fn size(&self) -> u64 {
+        self.found.size
+    }
+
+    /// True unless this is a fork of whose it is.
+    pub(crate) fn is_own(&self) -> bool {
+        joined() == Some(self.owner)
+    }
+
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> Id {
+        self.owner
+    }
+
+    /// Gives it a fresh name: whoever knows the last one does not mean it.
+    pub(crate) fn renew(&mut self) -> ParcelName {
+        if let Some(arena) = arena::existing() {
+            self.generation = arena.header().generation.fetch_add(1, Ordering::Relaxed) as u32;
+        }
+        self.name()
+    }
+
+    /// Takes the parcel of this name for a message of so many bytes, of which it may have `sparse` times as many; under a fresh name.
+    pub(crate) fn reuse(name: ParcelName, len: usize, sparse: u64, me: Id) -> Option<Parcel> {
+        let arena = arena::existing()?;
+        let found = find(arena, name)?;
+        let room = found.size.checked_sub(HEADER)?;
+        if room < len as u64 || room / sparse > len as u64 {
+            return None;
+        }
+        let address = arena.range(found.offset + HEADER, len as u64)?;
+        if !found.block.change(State::Live(name.generation), State::Building(me)) {
+            return None;
+        }
+        let mut parcel = Parcel { found, generation: name.generation, owner: me, address, len };
+        found.block.describe(Kind::Message as u32, len as u64, "");
+        parcel.renew();
+        Some(parcel)
+    }
+
+    /// True if it is there, or in the hands of somebody who lives.
+    pub(crate) fn is_somebodys(name: ParcelName) -> bool {
+        let Some(found) = arena::existing().and_then(|arena| find(arena, name)) else { return false };
+        match found.block.state() {
+            State::Live(generation) => generation == name.generation,
+            State::Building(id) | State::Freeing(id) => !Family.is_dead(id),
+            _ => false,
+        }
+    }
+
     /// Its name, for whatever it is handed over to.
     pub(crate) fn name(&self) -> ParcelName {
         ParcelName { offset: self.found.offset, generation: self.generation }
@@ -77,7 +132,7 @@ impl Parcel {
 
     /// The bytes; none in a fork, which the parcel does not belong to.
     pub(crate) fn bytes(&self) -> &[u8] {
-        if joined() != Some(self.owner) {
+        if !self.is_own() {
             return &[];
         }
         // SAFETY: see the heading.
@@ -86,7 +141,7 @@ impl Parcel {
 
     /// The bytes, to write them; none in a fork.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        if joined() != Some(self.owner) {
+        if !self.is_own() {
             return &mut [];
         }
         // SAFETY: see the heading; this is the only reference in this process.
@@ -145,7 +200,7 @@ fn find(arena: &'static Arena, name: ParcelName) -> Option<Found> {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        if joined() != Some(self.owner) {
+        if !self.is_own() {
             return;
         }
         if let Some(arena) = arena::existing()

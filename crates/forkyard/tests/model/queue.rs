@@ -6,7 +6,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 use crate::channel::bell::Bell;
-use crate::channel::ring::{Committed, Counters, Ring, Taken, Words};
+use crate::channel::ring::{Committed, Counters, Known, Ring, Taken, Words};
 use crate::family::{Family, check, killed_anywhere, unseen};
 use crate::primitive::{self, AtomicU64, Ordering};
 use crate::shm::Id;
@@ -21,7 +21,7 @@ struct Queue {
     places: [AtomicU64; PLACES as usize],
     values: [UnsafeCell<u32>; PLACES as usize],
     capacity: u64,
-    seen: std::sync::atomic::AtomicU64,
+    known: Known,
     /// Which values were put, and which were got: a bit for each. No steps of the model.
     put: PlainU32,
     got: PlainU32,
@@ -41,8 +41,8 @@ impl Words for Arc<Queue> {
     fn cell(&self, position: u64) -> &AtomicU64 {
         &self.cells[(position % CELLS) as usize]
     }
-    fn cells(&self) -> u64 {
-        CELLS
+    fn cells_log2(&self) -> u32 {
+        CELLS.ilog2()
     }
     fn place(&self, number: u32) -> Option<&AtomicU64> {
         self.places.get(number as usize)
@@ -53,8 +53,8 @@ impl Words for Arc<Queue> {
     fn capacity(&self) -> u64 {
         self.capacity
     }
-    fn seen_head(&self) -> &std::sync::atomic::AtomicU64 {
-        &self.seen
+    fn known(&self) -> &Known {
+        &self.known
     }
 }
 
@@ -72,7 +72,7 @@ impl World {
             places: Default::default(),
             values: Default::default(),
             capacity,
-            seen: Default::default(),
+            known: Known::default(),
             put: PlainU32::default(),
             got: PlainU32::default(),
         };
@@ -90,13 +90,14 @@ impl World {
             Committed::Closed => None,
             Committed::Garbled => panic!("garbled"),
         };
-        if let Err(refused) = self.ring.room() {
-            return told(refused);
-        }
-        let Some(spot) = self.ring.claim(me) else { return Some(false) };
+        let gap = match self.ring.room() {
+            Ok(gap) => gap,
+            Err(refused) => return told(refused),
+        };
+        let Some(spot) = self.ring.claim(gap, me) else { return Some(false) };
         // SAFETY: loom checks that nobody else uses it now.
         self.ring.0.values[spot.place as usize].with_mut(|place| unsafe { *place = value });
-        let committed = self.ring.commit(spot);
+        let committed = self.ring.commit(spot, gap);
         if committed == Committed::Done {
             self.ring.0.put.fetch_or(1 << value, Ordering::SeqCst);
         } else {
@@ -275,7 +276,8 @@ fn a_killed_producer_leaves_its_message_or_nothing() {
         assert!(killed || world.got() == 0b101, "{:b}", world.got());
         // No place is lost.
         let me = crate::family::id(3);
-        assert!((0..PLACES).all(|_| world.ring.claim(me).is_some()));
+        let gap = world.ring.room().unwrap();
+        assert!((0..PLACES).all(|_| world.ring.claim(gap, me).is_some()));
         killed
     });
 }
