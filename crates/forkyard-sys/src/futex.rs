@@ -16,7 +16,7 @@ use crate::time::timespec;
 /// Most words that one call can sleep on (`FUTEX_WAITV_MAX`).
 pub const MOST_WORDS: usize = 128;
 
-/// How long a sleep on several words lasts at most without [`Feature::FutexWaitv`]: all but the first are looked at this often.
+/// Without [`Feature::FutexWaitv`] a sleeper on several words sleeps on the first, and looks at the others this often.
 pub const SLICE: Duration = Duration::from_millis(2);
 
 /// Why a sleep ended.
@@ -66,13 +66,15 @@ pub fn wait_any(words: &[(&AtomicU32, u32)], until: Option<Instant>) -> Woken {
             result => return told(result),
         }
     }
-    let slice = Instant::now() + SLICE;
-    if words.iter().any(|(word, expected)| word.load(Ordering::Acquire) != *expected) {
-        return Woken::Look;
-    }
-    match wait_one(words[0].0, words[0].1, Some(until.map_or(slice, |until| until.min(slice)))) {
-        Woken::TimedOut if until.is_none_or(|until| Instant::now() < until) => Woken::Look,
-        woken => woken,
+    loop {
+        if words.iter().any(|(word, expected)| word.load(Ordering::Acquire) != *expected) {
+            return Woken::Look;
+        }
+        let slice = Instant::now() + SLICE;
+        match wait_one(words[0].0, words[0].1, Some(until.map_or(slice, |until| until.min(slice)))) {
+            Woken::TimedOut if until.is_none_or(|until| Instant::now() < until) => {}
+            woken => return woken,
+        }
     }
 }
 
