@@ -190,6 +190,57 @@ fn threads_with_the_words_of_processes() {
     );
 }
 
+#[test]
+fn two_writers_share_the_output() {
+    let output = output_of("10_lock");
+    let locked = output.split("with a lock:\n").nth(1).expect("the second half");
+    for name in ["ann", "bob"] {
+        let lines = format!("{name}: one two three\n").repeat(2);
+        assert!(locked.contains(&lines), "{name} was interrupted:\n{output}");
+    }
+}
+
+#[test]
+fn one_runs_after_the_other() {
+    assert_in_order(&output_of("11_order"), &["A: the table is laid", "B: the soup is served"]);
+}
+
+#[test]
+fn an_event_and_a_time_out() {
+    let output = output_of("12_event");
+    assert_in_order(&output, &["main: open!", "ann: visitor number", "main: 2 visitors"]);
+    assert_in_order(&output, &["main: nobody opened the other door", "main: open!", "bob: visitor number"]);
+}
+
+#[test]
+fn four_processes_share_a_counter() {
+    assert_in_order(&output_of("13_counter"), &["locked: 40000", "atomic: 40000"]);
+}
+
+#[test]
+fn a_resource_with_permits() {
+    let output = output_of("14_permits");
+    for number in 1..=8 {
+        assert_in_order(&output, &[&format!("guest-{number} has eaten")]);
+    }
+    assert_in_order(
+        &output,
+        &["never more than 3: true", "free seats: 2", "free seats when that guest was killed: 3"],
+    );
+}
+
+#[test]
+fn philosophers_report_their_deadlock() {
+    let output = output_of("15_philosophers");
+    for name in ["plato", "hypatia", "kant", "arendt", "confucius"] {
+        assert_in_order(
+            &output,
+            &["was told of a deadlock:", &format!("  {name} has a fork and waits for one"), "all have eaten"],
+        );
+        assert_in_order(&output, &[&format!("{name} eats"), "all have eaten"]);
+    }
+}
+
 fn daemon_pid(output: &str) -> u32 {
     output.split("daemon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
 }

@@ -14,14 +14,19 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// Runs the test's body in a fresh process, which has one thread and no children, with a deadline; afterwards nothing
 /// that the body started may be left.
 pub(crate) fn isolated(body: forkyard::Task<fn()>) {
+    isolated_for(body, DEADLINE);
+}
+
+/// The same with another deadline.
+pub(crate) fn isolated_for(body: forkyard::Task<fn()>, deadline: Duration) {
     let child = Builder::new().name("isolated").start(Start::Spawn).spawn(body, ()).unwrap();
-    match child.join_timeout(DEADLINE) {
+    match child.join_timeout(deadline) {
         Ok(()) => {}
         Err(error) if error.is_timeout() => {
             let stacks = stacks(child.pid().as_raw_nonzero().get());
             kill_tree(child.pid().as_raw_nonzero().get());
             child.kill().unwrap();
-            panic!("{} hung for {DEADLINE:?}; its threads wait in {stacks}", body.name());
+            panic!("{} hung for {deadline:?}; its threads wait in {stacks}", body.name());
         }
         Err(error) => panic!("{}: {error:?}", body.name()),
     }

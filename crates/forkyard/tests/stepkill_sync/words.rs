@@ -4,7 +4,7 @@ use std::ops::{DerefMut, IndexMut};
 
 use forkyard::sync::{LockError, Mutex};
 
-use crate::actor::{Actor, Made, ONCES, Operation};
+use crate::actor::{Made, ONCES, Operation};
 use crate::joining;
 
 #[allow(clippy::unit_arg, reason = "what is done is all there is to say")]
