@@ -34,7 +34,8 @@ pub fn attach(fd: OwnedFd) -> Result<()> {
         None => shm::attach(fd),
         Some(arena) if memfd::is_same(&arena.fd(), &fd) => Ok(()),
         Some(_) => {
-            let why = "this process uses another family's already; have it attached before it makes shared objects";
+            let why =
+                "this process uses another family's already; have it attached before it makes shared objects";
             Err(Error::new("attach the family's arena", Kind::Invalid(why.to_owned())))
         }
     }

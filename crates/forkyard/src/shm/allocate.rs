@@ -10,6 +10,7 @@ use super::arena::Arena;
 use super::block::{Block, State};
 use super::chunk::{CHUNK, blocks_in};
 use super::entry::{CLASSES, Use};
+use super::kind::Kind;
 use super::life::Id;
 use super::safe::ShmAtomic;
 use crate::primitive::Ordering;
@@ -37,6 +38,11 @@ impl Found {
         let len = self.block.len().min(self.size - HEADER);
         Some((arena.range(self.offset + HEADER, len)?, len as usize))
     }
+}
+
+/// True for an object whose last holder was killed after it let go. A message has no holders: it is its queue's.
+fn is_orphan(block: &Block) -> bool {
+    !block.is_held() && block.kind() != Kind::Message as u32
 }
 
 impl Arena {
@@ -187,7 +193,7 @@ impl Arena {
                 state @ (State::Building(id) | State::Freeing(id)) if id == dead => {
                     block.change(state, State::Freeing(me))
                 }
-                State::Live(generation) if block.is_held_by(dead.slot()) || !block.is_held() => {
+                State::Live(generation) if block.is_held_by(dead.slot()) || is_orphan(block) => {
                     block.release(dead.slot(), generation, me)
                 }
                 _ => false,
