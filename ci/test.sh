@@ -71,7 +71,7 @@ step "format" 120 cargo fmt --all --check
 step "lints" 900 cargo clippy --quiet --workspace --all-targets -- -D warnings
 step "build" 900 cargo build --workspace --bins --examples
 step "build tests" 900 cargo test --workspace --no-run
-tests "unit and integration tests" 600 cargo test --workspace --no-fail-fast --tests
+tests "unit and integration tests" 900 cargo test --workspace --no-fail-fast --tests
 step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
 
@@ -84,7 +84,7 @@ tests "without close-range and pidfd-info" 240 \
     env FORKYARD_TEST_FALLBACK=close-range,pidfd-info cargo test --quiet -p forkyard --no-fail-fast \
     --test=process --test=lifetime --test=waiting --test=identity --test=surroundings --test=command
 mapfile -t again_sync < <(sync_tests)
-tests "without futex-waitv" 300 \
+tests "without futex-waitv" 480 \
     env FORKYARD_TEST_FALLBACK=futex-waitv cargo test --quiet -p forkyard --no-fail-fast --lib "${again_sync[@]}"
 runner=$(as_pid_1)
 if [ -n "$runner" ]; then
