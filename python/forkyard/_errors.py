@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 from .context import ProcessError
@@ -31,3 +32,8 @@ def owner_died(text: str, raises: bool) -> None:
 def deadlock(text: str) -> DeadlockError:
     """Return the exception for a deadlock."""
     return DeadlockError(text)
+
+
+def broken_barrier() -> threading.BrokenBarrierError:
+    """Return the exception for a broken barrier."""
+    return threading.BrokenBarrierError()

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from multiprocessing import context, synchronize
-from multiprocessing.synchronize import Barrier as Barrier
 from multiprocessing.synchronize import SemLock as SemLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _family, _forkyard
+from ._errors import OwnerDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
@@ -62,6 +66,19 @@ class _SemLock(_Shared):
 
     @property
     def _semlock(self) -> Any:
+        return self
+
+
+class _Nothing:
+    """In the place of the semaphores that the standard library's condition counts its waiters with."""
+
+    def get_value(self) -> int:
+        return 0
+
+    _get_value = get_value
+
+    @property
+    def _semlock(self) -> _Nothing:
         return self
 
 
@@ -132,8 +149,41 @@ def bounded(value: int, ctx: Any, caller: str) -> BoundedSemaphore | _PlainBound
     return BoundedSemaphore(value, ctx=ctx)
 
 
-class Condition(synchronize.Condition):
-    """A condition."""
+class Condition(_Shared, _forkyard.Condition, synchronize.Condition):
+    """A condition. A waiter that is killed owes nothing, and nobody waits for it."""
+
+    _sleeping_count = _woken_count = _wait_semaphore = _Nothing()
+
+    def __init__(self, lock: Any = None, *, ctx: Any) -> None:
+        """Make a condition with this lock, or with a new recursive one."""
+        self._lock = lock or ctx.RLock()
+        self._make()
+        self._start(ctx)
+        self._make_methods()
+
+    def __reduce__(self) -> Any:
+        attach, parts = super().__reduce__()
+        return attach, parts, self._lock
+
+    def __setstate__(self, lock: Any) -> None:
+        self._lock = lock
+        self._make_methods()
+
+    def _make_methods(self) -> None:
+        self.acquire = self._lock.acquire  # type: ignore[method-assign]
+        self.release = self._lock.release  # type: ignore[method-assign]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let go of the lock until somebody notifies or the time is up; false if it is."""
+        if not self._lock._semlock._is_mine():
+            raise AssertionError("must acquire() condition before using wait()")
+        return self._wait(self._lock, timeout)
+
+    def notify(self, n: int = 1) -> None:
+        """Wake at most so many who wait."""
+        if not self._lock._semlock._is_mine():
+            raise AssertionError("lock is not owned")
+        self._notify(min(n, 2**32 - 1))
 
 
 class Event(_Shared, _forkyard.Event, synchronize.Event):
@@ -143,6 +193,97 @@ class Event(_Shared, _forkyard.Event, synchronize.Event):
         """Make an event that is not set."""
         self._make()
         self._start(ctx)
+
+
+class Barrier(_Shared, _forkyard.Barrier, synchronize.Barrier):
+    """A barrier. A party that dies while it waits breaks it for the others."""
+
+    _turn: Lock | None = None
+    _last: Barrier | None = None
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any,
+    ) -> None:
+        """Make a barrier for so many parties, one of which runs the action when all have arrived."""
+        self._make(parties)
+        self._start(ctx)
+        self._action = action
+        self._timeout = timeout
+        if action is not None:
+            self._turn = Lock(ctx=ctx, on_owner_death="raise")
+            self._last = Barrier(parties, ctx=ctx)
+
+    def __reduce__(self) -> Any:
+        attach, parts = super().__reduce__()
+        return attach, parts, (self._action, self._timeout, self._turn, self._last)
+
+    def __setstate__(self, state: Any) -> None:
+        self._action, self._timeout, self._turn, self._last = state
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until all parties have arrived; return which of them this one is."""
+        if timeout is None:
+            timeout = self._timeout
+        if self._turn is None or self._last is None:
+            return self._wait(timeout)
+        return self._wait_and_act(timeout, self._turn, self._last)
+
+    def _wait_and_act(self, timeout: float | None, turn: Lock, last: Barrier) -> int:
+        # The first to arrive has the lock, and the action to run; the others get the lock when it is done, or its
+        # owner dead. So all have seen how it ended before anybody comes for the next round.
+        acts = self._try(turn)
+        try:
+            index = self._wait(timeout)
+            if acts:
+                self._act()
+        finally:
+            if acts:
+                turn.release()
+        if not acts:
+            self._see(turn)
+        last._wait(None)
+        return index
+
+    @staticmethod
+    def _try(turn: Lock) -> bool:
+        try:
+            return turn.acquire(block=False)
+        except OwnerDiedError:
+            return turn.acquire(block=False)
+
+    def _act(self) -> None:
+        try:
+            if self._action is not None:
+                self._action()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _see(self, turn: Lock) -> None:
+        try:
+            with turn:
+                pass
+        except OwnerDiedError:
+            self.abort()
+        if self.broken:
+            raise threading.BrokenBarrierError
+
+    def reset(self) -> None:
+        """Make it as new; those who wait are told that it was broken."""
+        if self._last is not None:
+            self._last.reset()
+        super().reset()
+
+    def abort(self) -> None:
+        """Break it, for all who wait and all who come until it is reset."""
+        super().abort()
+        if self._last is not None:
+            self._last.abort()
 
 
 def _checked(value: int) -> int:

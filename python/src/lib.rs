@@ -11,11 +11,12 @@ mod _forkyard {
     #[pymodule_export]
     use crate::family::{arena, attach, introduce, reap};
     #[pymodule_export]
-    use crate::sync::{BoundedSemaphore, Event, Lock, RLock, Semaphore};
+    use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        forkyard::__private::family::set_attention(crate::sync::attention);
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

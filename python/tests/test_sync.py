@@ -344,3 +344,113 @@ def test_the_places_of_a_queue_do_not_come_back_with_its_producers_end(ctx):
     assert queue.full()
     assert [queue.get() for _ in range(3)] == [0, 1, 2]
     assert queue.empty()
+
+
+def notified(condition, waits, woken):
+    with condition:
+        waits.release()
+        condition.wait()
+    woken.release()
+
+
+def test_a_killed_waiter_of_a_condition_holds_up_nobody(ctx):
+    condition, waits, woken = ctx.Condition(), ctx.Semaphore(0), ctx.Semaphore(0)
+    processes = [ctx.Process(target=notified, args=(condition, waits, woken), daemon=True) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        assert waits.acquire(timeout=30)
+    with condition:
+        # All have let go of the lock: they wait.
+        processes[0].kill()
+    processes[0].join()
+    with condition:
+        condition.notify_all()
+    for process in processes[1:]:
+        assert woken.acquire(timeout=30)
+        process.join()
+        assert process.exitcode == 0
+
+
+def test_a_condition_waits_for_what_somebody_else_does(ctx):
+    condition, value = ctx.Condition(), ctx.RawValue("i")
+    process = ctx.Process(target=three, args=(condition, value))
+    process.start()
+    with condition:
+        assert condition.wait_for(lambda: value.value == 3, timeout=30)
+        assert not condition.wait_for(lambda: value.value == 4, timeout=0.05)
+        assert not condition.wait(0)
+    process.join()
+    with pytest.raises(AssertionError, match="must acquire"):
+        condition.wait()
+    with pytest.raises(AssertionError, match="not owned"):
+        condition.notify()
+
+
+def three(condition, value):
+    for number in (1, 2, 3):
+        with condition:
+            value.value = number
+            condition.notify()
+
+
+def party(barrier, told):
+    try:
+        told.put(barrier.wait())
+    except threading.BrokenBarrierError:
+        told.put("broken")
+
+
+def test_a_party_that_is_killed_breaks_the_barrier(ctx):
+    barrier, told = ctx.Barrier(3), ctx.SimpleQueue()
+    killed, other = (ctx.Process(target=party, args=(barrier, told), daemon=True) for _ in range(2))
+    killed.start()
+    other.start()
+    eventually(lambda: barrier.n_waiting == 2)
+    killed.kill()
+    killed.join()
+    assert told.get() == "broken"
+    other.join()
+    assert barrier.broken
+    barrier.reset()
+    assert not barrier.broken
+
+
+def act():
+    with open(os.environ["ACTION_LOG"], "a") as log:
+        log.write("x")
+
+
+def rounds(barrier, count, told):
+    told.put([barrier.wait() for _ in range(count)])
+
+
+def test_an_action_runs_once_in_each_round(ctx, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("ACTION_LOG", str(log))
+    if ctx.get_start_method() == "forkserver":
+        pytest.skip("the server's environment is older")
+    barrier, told = ctx.Barrier(3, action=act), ctx.SimpleQueue()
+    processes = [ctx.Process(target=rounds, args=(barrier, 20, told)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    results = [told.get() for _ in processes]
+    for process in processes:
+        process.join()
+    assert [sorted(round_) for round_ in zip(*results, strict=True)] == [[0, 1, 2]] * 20
+    assert log.read_text() == "x" * 20
+
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_death_in_the_action_breaks_the_barrier(ctx):
+    barrier, told = ctx.Barrier(3, action=dies), ctx.SimpleQueue()
+    processes = [ctx.Process(target=party, args=(barrier, told)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert [told.get(), told.get()] == ["broken"] * 2
+    for process in processes:
+        process.join()
+    assert sorted(process.exitcode for process in processes) == [-signal.SIGKILL, 0, 0]

@@ -1,37 +1,93 @@
 //! Acquiring a lock, and what Python is told of its owner's death and of deadlocks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use forkyard::Error;
-use forkyard::sync::{Lock, LockError, LockResult};
+use forkyard::sync::{Lock, LockError, RLock};
 use pyo3::prelude::*;
 
 use super::wait::{Patience, Slept, sleep};
 use crate::error::{python, raise};
 
-enum Outcome {
-    Acquired,
+/// A lock that is acquired and released by hand.
+pub(super) trait ByHand: Sync {
+    fn try_once(&self) -> Result<(), Trouble>;
+    fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble>;
+    fn let_go(&self);
+}
+
+impl ByHand for Lock {
+    #[inline]
+    fn try_once(&self) -> Result<(), Trouble> {
+        self.try_acquire().map_err(|error| Trouble::of(error, |guard| guard.keep()))
+    }
+
+    fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble> {
+        self.acquire_interruptible(until).map_err(|error| Trouble::of(error, |guard| guard.keep()))
+    }
+
+    fn let_go(&self) {
+        let _ = self.release();
+    }
+}
+
+impl ByHand for RLock {
+    #[inline]
+    fn try_once(&self) -> Result<(), Trouble> {
+        self.try_acquire().map_err(|error| Trouble::of(error, |guard| guard.keep()))
+    }
+
+    fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble> {
+        self.acquire_interruptible(until).map_err(|error| Trouble::of(error, |guard| guard.keep()))
+    }
+
+    fn let_go(&self) {
+        let _ = self.release();
+    }
+}
+
+/// Why a lock was not acquired in the ordinary way.
+pub(super) enum Trouble {
     TimedOut,
     Interrupted,
+    /// It was acquired.
     OwnerDied(String),
-    Deadlock { text: String, alone: bool },
+    Deadlock {
+        text: String,
+        alone: bool,
+    },
     Failed(Error),
 }
 
-fn outcome(result: LockResult<'_>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Acquired,
-        Err(LockError::OwnerDied(died)) => {
-            let text = died.to_string();
-            died.into_inner().keep();
-            Outcome::OwnerDied(text)
+impl Trouble {
+    #[cold]
+    pub(super) fn of<G>(error: LockError<G>, keep: impl FnOnce(G)) -> Trouble {
+        match error {
+            LockError::OwnerDied(died) => {
+                let text = died.to_string();
+                keep(died.into_inner());
+                Trouble::OwnerDied(text)
+            }
+            LockError::Deadlock(deadlock) => {
+                Trouble::Deadlock { text: deadlock.to_string(), alone: deadlock.circle().len() < 2 }
+            }
+            LockError::WouldBlock | LockError::TimedOut => Trouble::TimedOut,
+            LockError::Interrupted => Trouble::Interrupted,
+            other => Trouble::Failed(other.into()),
         }
-        Err(LockError::Deadlock(deadlock)) => {
-            Outcome::Deadlock { text: deadlock.to_string(), alone: deadlock.circle().len() < 2 }
+    }
+
+    /// Tells Python. The lock is acquired if this succeeds with true, and after [`Trouble::OwnerDied`] in any case.
+    pub(super) fn tell(self, py: Python<'_>, raises: bool) -> PyResult<bool> {
+        match self {
+            Trouble::TimedOut | Trouble::Interrupted => Ok(false),
+            Trouble::OwnerDied(text) => python(py, "owner_died", (text, raises)).map(|_| true),
+            Trouble::Deadlock { text, .. } => {
+                Err(python(py, "deadlock", (text,)).map_or_else(|error| error, PyErr::from_value))
+            }
+            Trouble::Failed(error) => Err(raise(error)),
         }
-        Err(LockError::WouldBlock | LockError::TimedOut) => Outcome::TimedOut,
-        Err(LockError::Interrupted) => Outcome::Interrupted,
-        Err(other) => Outcome::Failed(other.into()),
     }
 }
 
@@ -39,47 +95,44 @@ fn outcome(result: LockResult<'_>) -> Outcome {
 #[inline]
 pub(super) fn acquire(
     py: Python<'_>,
-    lock: &Lock,
+    lock: &impl ByHand,
     patience: Patience,
     raises: &AtomicBool,
 ) -> PyResult<bool> {
-    match lock.try_acquire() {
+    match lock.try_once() {
         Ok(()) => Ok(true),
-        other => told(py, lock, outcome(other), patience, raises),
+        Err(trouble) => wait(py, lock, trouble, patience, raises),
     }
 }
 
 #[cold]
-fn told(
+fn wait(
     py: Python<'_>,
-    lock: &Lock,
-    first: Outcome,
+    lock: &impl ByHand,
+    first: Trouble,
     patience: Patience,
     raises: &AtomicBool,
 ) -> PyResult<bool> {
-    let last = match (first, patience) {
-        (Outcome::TimedOut, Patience::Until(until)) => wait(py, lock, until)?,
+    let trouble = match (first, patience) {
+        (Trouble::TimedOut, Patience::Until(until)) => {
+            let acquired = sleep(py, || match lock.sleep_once(until) {
+                Err(Trouble::Interrupted) => Slept::Interrupted,
+                // A thread that waits for a lock which it has itself may wait for somebody else to release it.
+                Err(Trouble::Deadlock { alone: true, .. }) => Slept::Interrupted,
+                acquired => Slept::Done(acquired),
+            })?;
+            match acquired {
+                Ok(()) => return Ok(true),
+                Err(trouble) => trouble,
+            }
+        }
         (first, _) => first,
     };
-    match last {
-        Outcome::Acquired => Ok(true),
-        Outcome::TimedOut | Outcome::Interrupted => Ok(false),
-        Outcome::OwnerDied(text) => {
-            // Where a warning is an error nobody would release the lock.
-            let told = python(py, "owner_died", (text, raises.load(Ordering::Relaxed)));
-            told.map(|_| true).inspect_err(|_| drop(lock.release()))
+    let acquired = matches!(trouble, Trouble::OwnerDied(_));
+    trouble.tell(py, raises.load(Ordering::Relaxed)).inspect_err(|_| {
+        if acquired {
+            // Nobody else would release it.
+            lock.let_go();
         }
-        Outcome::Deadlock { text, .. } => Err(python(py, "deadlock", (text,))
-            .map_or_else(|error| error, |exception| PyErr::from_value(exception))),
-        Outcome::Failed(error) => Err(raise(error)),
-    }
-}
-
-fn wait(py: Python<'_>, lock: &Lock, until: Option<std::time::Instant>) -> PyResult<Outcome> {
-    sleep(py, || match outcome(lock.acquire_interruptible(until)) {
-        Outcome::Interrupted => Slept::Interrupted,
-        // A thread that waits for a lock which it has itself may wait for somebody else to release it.
-        Outcome::Deadlock { alone: true, .. } => Slept::Interrupted,
-        outcome => Slept::Done(outcome),
     })
 }

@@ -13,8 +13,8 @@ use super::{Handle, released_too_often};
 /// A lock in the family's shared memory.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]
 pub(crate) struct Lock {
-    handle: Handle<sync::Lock>,
-    raises: AtomicBool,
+    pub(super) handle: Handle<sync::Lock>,
+    pub(super) raises: AtomicBool,
 }
 
 #[pymethods]

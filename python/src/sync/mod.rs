@@ -4,16 +4,21 @@
 //! it and have any `__init__`. Waiting begins with a look under the GIL; only who has to sleep lets go of it.
 
 mod acquire;
+mod barrier;
+mod condition;
 mod event;
 mod lock;
 mod rlock;
 mod semaphore;
 mod wait;
 
+pub(crate) use barrier::Barrier;
+pub(crate) use condition::Condition;
 pub(crate) use event::Event;
 pub(crate) use lock::Lock;
 pub(crate) use rlock::RLock;
 pub(crate) use semaphore::{BoundedSemaphore, Semaphore};
+pub(crate) use wait::attention;
 
 use std::sync::OnceLock;
 

@@ -1,6 +1,6 @@
 //! `RLock`: acquired again by the thread that has it, and released as often.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use forkyard::sync;
 use pyo3::exceptions::PyAssertionError;
@@ -12,13 +12,10 @@ use super::acquire::acquire;
 use super::wait::Patience;
 
 /// A recursive lock in the family's shared memory.
-///
-/// `depth`: how often its owner has acquired it; written by the thread that has the lock.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]
 pub(crate) struct RLock {
-    handle: Handle<sync::Lock>,
-    raises: AtomicBool,
-    depth: AtomicU32,
+    pub(super) handle: Handle<sync::RLock>,
+    pub(super) raises: AtomicBool,
 }
 
 #[pymethods]
@@ -26,12 +23,12 @@ impl RLock {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> RLock {
-        RLock { handle: Handle::empty(), raises: AtomicBool::new(false), depth: AtomicU32::new(0) }
+        RLock { handle: Handle::empty(), raises: AtomicBool::new(false) }
     }
 
     fn _make(&self, made_at: &str, raises: bool) -> PyResult<()> {
         self.raises.store(raises, Ordering::Relaxed);
-        self.handle.fill(sync::Lock::new_at(made_at))
+        self.handle.fill(sync::RLock::new_at(made_at))
     }
 
     fn _attach(&self, state: &[u8], raises: bool) -> PyResult<()> {
@@ -50,32 +47,15 @@ impl RLock {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let lock = self.handle.get()?;
-        if lock.is_mine() {
-            self.depth.store(self.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            return Ok(true);
-        }
-        let acquired = acquire(py, lock, Patience::of(block, timeout)?, &self.raises)?;
-        if acquired {
-            self.depth.store(1, Ordering::Relaxed);
-        }
-        Ok(acquired)
+        acquire(py, self.handle.get()?, Patience::of(block, timeout)?, &self.raises)
     }
 
     fn release(&self) -> PyResult<()> {
-        let lock = self.handle.get()?;
-        if !lock.is_mine() {
-            return Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"));
-        }
-        match self.depth.load(Ordering::Relaxed) {
-            depth @ 2.. => self.depth.store(depth - 1, Ordering::Relaxed),
-            _ => drop(lock.release()),
-        }
-        Ok(())
+        self.handle.get()?.release().map_err(|_| not_mine())
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.acquire(py, None, None)
+        acquire(py, self.handle.get()?, Patience::FOR_EVER, &self.raises)
     }
 
     #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
@@ -89,12 +69,11 @@ impl RLock {
     }
 
     fn _is_mine(&self) -> PyResult<bool> {
-        Ok(self.handle.get()?.is_mine())
+        Ok(self.handle.get()?.is_held())
     }
 
     fn _count(&self) -> PyResult<u32> {
-        let ours = self.handle.get()?.is_ours();
-        Ok(if ours { self.depth.load(Ordering::Relaxed) } else { 0 })
+        Ok(self.handle.get()?.depth())
     }
 
     fn _is_zero(&self) -> PyResult<bool> {
@@ -104,4 +83,9 @@ impl RLock {
     fn _get_value(&self) -> PyResult<u32> {
         Ok((!self.handle.get()?.is_locked()).into())
     }
+}
+
+#[cold]
+fn not_mine() -> PyErr {
+    PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
 }

@@ -152,7 +152,9 @@ impl BoundedSemaphore {
 
     fn _make(&self, permits: u32) -> PyResult<()> {
         let _ = self.most.set(permits);
-        self.handle.fill(sync::BoundedSemaphore::new(permits))
+        // A process that waits for permits which are all its own may wait for somebody else to give one back.
+        self.handle
+            .fill(sync::BoundedSemaphore::new(permits).map(sync::BoundedSemaphore::without_deadlock_report))
     }
 
     fn _attach(&self, state: &[u8], permits: u32) -> PyResult<()> {

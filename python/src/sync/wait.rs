@@ -1,5 +1,6 @@
 //! Waiting: until when, without the GIL, and with Python's signal handlers.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
@@ -70,9 +71,38 @@ pub(super) fn sleep<T: Send>(py: Python<'_>, mut once: impl FnMut() -> Slept<T> 
     loop {
         match py.detach(&mut once) {
             Slept::Done(result) => return Ok(result),
-            Slept::Interrupted => py.check_signals()?,
+            Slept::Interrupted => interrupted(py)?,
         }
     }
+}
+
+thread_local! {
+    /// What a handler raised that ran during this thread's wait.
+    static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// Runs Python's signal handlers, without the GIL so far. False if one raised, and then [`interrupted`] has it.
+pub(super) fn goes_on() -> bool {
+    if RAISED.with_borrow(Option::is_some) {
+        return false;
+    }
+    match Python::attach(|py| py.check_signals()) {
+        Ok(()) => true,
+        Err(error) => {
+            RAISED.set(Some(error));
+            false
+        }
+    }
+}
+
+/// True if a signal handler ran and raised: what the core asks during long waits.
+pub(crate) fn attention() -> bool {
+    !goes_on()
+}
+
+/// What a signal handler has raised, or raises now.
+pub(super) fn interrupted(py: Python<'_>) -> PyResult<()> {
+    RAISED.take().map_or_else(|| py.check_signals(), Err)
 }
 
 impl Slept<forkyard::Result<bool>> {

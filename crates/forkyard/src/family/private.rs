@@ -51,6 +51,12 @@ pub fn introduce(name: &str, daemon: bool) {
     shm::introduce(name, daemon);
 }
 
+/// Has `attention` called once in a second by each wait that a signal handler may end, beside those that a signal does end: true
+/// ends it. A signal that comes between two sleeps of a wait is found out so.
+pub fn set_attention(attention: fn() -> bool) {
+    sync::set_attention(attention);
+}
+
 /// Writes down a handle of a shared object for another process of the family. The object must be kept until that one has
 /// decoded it.
 ///

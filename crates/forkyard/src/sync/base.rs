@@ -1,5 +1,6 @@
 //! What all locks have in common: a [`RawLock`], a switch, and how they wait.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::deadlock::{self, Deadlock};
@@ -7,6 +8,14 @@ use super::error::{LockError, OwnerDied};
 use super::raw::{Holder, Outcome, RawLock, Waiter};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::shm::{self, Family, Me, Waiting};
+
+/// Tells whether a signal handler of the program's own language has something to do: a signal may come between two sleeps.
+static ATTENTION: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Says how to find out.
+pub(crate) fn set_attention(attention: fn() -> bool) {
+    let _ = ATTENTION.set(attention);
+}
 
 /// In `flags`: no search for deadlocks through this lock.
 const SILENT: u32 = 1;
@@ -146,5 +155,9 @@ impl Waiter for Patience {
             self.deadlock = deadlock::search(self.me);
         }
         self.deadlock.is_some()
+    }
+
+    fn attention(&self) -> bool {
+        self.interruptible && ATTENTION.get().is_some_and(|attention| attention())
     }
 }

@@ -26,7 +26,10 @@ mod word;
 
 pub use array::{Array, ArrayGuard, ArrayResult};
 pub use barrier::{Barrier, BarrierWaitResult};
+pub(crate) use base::set_attention;
 pub use bounded::BoundedSemaphore;
+#[doc(hidden)]
+pub use condition::Waited;
 pub use condition::{Condition, Held, WaitTimeoutResult};
 pub use data::Atomic;
 pub use deadlock::{Blocked, Deadlock, LockName};

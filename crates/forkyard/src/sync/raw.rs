@@ -100,6 +100,10 @@ pub(crate) trait Waiter {
     fn slice(&mut self) -> bool {
         false
     }
+    /// Called after that: true if a signal came that no sleep has seen, and the waiter wants to know.
+    fn attention(&self) -> bool {
+        false
+    }
 }
 
 /// What a word says.
@@ -218,6 +222,7 @@ impl RawLock {
             ends = match sleep(lives, &self.word, seen, watched.as_slice(), soon) {
                 Slept::Interrupted if waiter.interruptible() => Some(Outcome::Interrupted),
                 Slept::Slice if waiter.slice() => Some(Outcome::GaveUp),
+                Slept::Slice if waiter.attention() => Some(Outcome::Interrupted),
                 _ => None,
             };
         }

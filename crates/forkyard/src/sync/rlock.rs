@@ -78,6 +78,23 @@ impl RLock {
         Ok(RLock { state: Shared::new(0, Location::caller(), |_, _| {})? })
     }
 
+    /// The same, made at a place that its caller knows.
+    ///
+    /// # Errors
+    /// As [`new`](RLock::new).
+    #[doc(hidden)]
+    pub fn new_at(made_at: &str) -> Result<RLock> {
+        Ok(RLock { state: Shared::new_at(0, made_at, |_, _| {})? })
+    }
+
+    /// How often a thread of this process has acquired it; 0 if none has it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        let ours = shm::me().is_ok_and(|me| self.state.base.raw.owner() == Some(me.id));
+        if ours { self.state.depth.load(Ordering::Relaxed).saturating_add(1) } else { 0 }
+    }
+
     /// The same lock, for which nobody looks for deadlocks. To be called before others have it.
     #[must_use]
     pub fn without_deadlock_report(self) -> RLock {

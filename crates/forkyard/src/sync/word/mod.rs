@@ -60,7 +60,8 @@ impl<'a, W: Waiter> Wait<'a, W> {
         let slept = sleep(lives, word, expected, watched, self.waiter.until());
         self.end = match slept {
             Slept::Look => None,
-            Slept::Slice => self.waiter.slice().then_some(End::GaveUp),
+            Slept::Slice if self.waiter.slice() => Some(End::GaveUp),
+            Slept::Slice => self.waiter.attention().then_some(End::Interrupted),
             Slept::TimedOut => Some(End::TimedOut),
             Slept::Interrupted => self.waiter.interruptible().then_some(End::Interrupted),
         };
