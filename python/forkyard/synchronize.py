@@ -5,6 +5,7 @@ Each class derives from the standard library's as well, whose representation and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -212,6 +213,8 @@ class Barrier(_Shared, _forkyard.Barrier, synchronize.Barrier):
         """Make a barrier for so many parties, one of which runs the action when all have arrived."""
         self._make(parties)
         self._start(ctx)
+        # Who comes while somebody resets it waits until that is over.
+        self._reset = Lock(ctx=ctx, on_owner_death="raise")
         self._action = action
         self._timeout = timeout
         if action is not None:
@@ -220,15 +223,18 @@ class Barrier(_Shared, _forkyard.Barrier, synchronize.Barrier):
 
     def __reduce__(self) -> Any:
         attach, parts = super().__reduce__()
-        return attach, parts, (self._action, self._timeout, self._turn, self._last)
+        return attach, parts, (self._reset, self._action, self._timeout, self._turn, self._last)
 
     def __setstate__(self, state: Any) -> None:
-        self._action, self._timeout, self._turn, self._last = state
+        self._reset, self._action, self._timeout, self._turn, self._last = state
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have arrived; return which of them this one is."""
         if timeout is None:
             timeout = self._timeout
+        if self.broken:
+            with contextlib.suppress(OwnerDiedError), self._reset:
+                pass
         if self._turn is None or self._last is None:
             return self._wait(timeout)
         return self._wait_and_act(timeout, self._turn, self._last)
@@ -275,9 +281,15 @@ class Barrier(_Shared, _forkyard.Barrier, synchronize.Barrier):
 
     def reset(self) -> None:
         """Make it as new; those who wait are told that it was broken."""
-        if self._last is not None:
-            self._last.reset()
-        super().reset()
+        try:
+            self._reset.acquire()
+        except OwnerDiedError:
+            self._reset.acquire()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._reset.release)
+            if self._last is not None:
+                self._last.reset()
+            super().reset()
 
     def abort(self) -> None:
         """Break it, for all who wait and all who come until it is reset."""
