@@ -504,3 +504,30 @@ fn sleepers() {
 fn sleeping_consumers_are_woken_whoever_dies() {
     common::isolated(sleepers);
 }
+
+#[forkyard::task]
+fn put_and_die(queue: ByteQueue, len: usize) {
+    queue.put(&vec![7; len]).unwrap();
+    kill(common::own_pid(), 9);
+}
+
+/// A message of each size whose producer was killed right behind its put.
+#[forkyard::task]
+fn killed_behind_a_put() {
+    let queue = ByteQueue::bounded(2).unwrap();
+    for len in [10, 1000, 30_000, 40_000, 70_000, 1_000_000] {
+        for method in METHODS {
+            let child = start(method, "producer", |b| b.spawn(put_and_die, (queue.clone(), len)));
+            assert!(child.join().is_err());
+            assert_eq!(
+                *queue.try_get().unwrap_or_else(|e| panic!("{len} {method:?}: {e}")),
+                vec![7; len][..]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_message_outlives_its_producers_death_whatever_its_size() {
+    common::isolated(killed_behind_a_put);
+}

@@ -24,6 +24,9 @@ use super::participant::{Family, joined};
 use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
 
+/// The holder's bit of whatever a parcel is handed to: no participant's, so no death clears it.
+const CONTAINER: u32 = Id::SLOTS;
+
 /// Which parcel it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParcelName {
@@ -61,6 +64,7 @@ impl Parcel {
         };
         let found = found.map_err(|_| full())?;
         found.block.describe(Kind::Message as u32, len as u64, "");
+        found.block.hold(CONTAINER);
         let generation = arena.header().generation.fetch_add(1, Ordering::Relaxed) as u32;
         match found.payload(arena) {
             Some((address, room)) if room >= len => Ok(Parcel { found, generation, owner: me, address, len }),

@@ -3,6 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use forkyard::channel::ByteQueue;
 use forkyard::sync::{
     Array, ArrayGuard, Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, MutexGuard, Once, RLock,
     RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, Value,
@@ -19,6 +20,9 @@ pub(crate) const FORKED: usize = 2;
 
 /// As many victims can be killed in a `Once` of their own.
 pub(crate) const ONCES: usize = 50;
+
+/// As many victims can be killed closing a queue of their own.
+pub(crate) const CLOSINGS: usize = 50;
 
 /// One object of each kind.
 #[derive(Clone, Serialize, Deserialize)]
@@ -41,6 +45,10 @@ pub(crate) struct Objects {
     pub(crate) event: Event,
     pub(crate) two: Barrier,
     pub(crate) three: Barrier,
+    /// For two messages.
+    pub(crate) queue: ByteQueue,
+    /// One for each victim.
+    pub(crate) closings: Vec<ByteQueue>,
 }
 
 impl Objects {
@@ -60,6 +68,8 @@ impl Objects {
             event: Event::new().unwrap(),
             two: Barrier::new(2).unwrap(),
             three: Barrier::new(3).unwrap(),
+            queue: ByteQueue::bounded(2).unwrap(),
+            closings: (0..CLOSINGS).map(|_| ByteQueue::bounded(1).unwrap()).collect(),
         }
     }
 }
@@ -85,6 +95,7 @@ pub(crate) enum Made {
     Small(Mutex<[u8; 8]>),
     Half(Mutex<[u8; 30_000]>),
     Large(Mutex<[u8; 200_000]>),
+    Queue(ByteQueue),
 }
 
 impl Actor {

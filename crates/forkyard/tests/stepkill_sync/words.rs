@@ -2,9 +2,10 @@
 
 use std::ops::{DerefMut, IndexMut};
 
+use forkyard::channel::{ByteQueue, GetError, PutError, Sample};
 use forkyard::sync::{LockError, Mutex};
 
-use crate::actor::{Made, ONCES, Operation};
+use crate::actor::{CLOSINGS, Made, ONCES, Operation};
 use crate::joining;
 
 #[allow(clippy::unit_arg, reason = "what is done is all there is to say")]
@@ -97,6 +98,36 @@ pub(crate) fn operation(word: &str) -> Operation {
         "three.abort" => |actor| told(actor.objects.three.abort()),
         "three.reset" => |actor| told(actor.objects.three.reset()),
         "three.waiting" => |actor| number(actor.objects.three.waiting()),
+        "queue.put" => |actor| put(actor.objects.queue.put(SHORT)),
+        "queue.put_large" => |actor| put(actor.objects.queue.put(&LARGE)),
+        "queue.send" => |actor| {
+            let mut loan = actor.objects.queue.loan(LARGE.len()).unwrap();
+            loan.copy_from_slice(&LARGE);
+            put(actor.objects.queue.send(loan))
+        },
+        "queue.get" => |actor| got(actor.objects.queue.get()),
+        "queue.len" => |actor| number(actor.objects.queue.len()),
+        "queue.drain" => |actor| {
+            for count in 0.. {
+                match got(actor.objects.queue.try_get()) {
+                    "empty" => return number(count),
+                    "short" | "large" => {}
+                    other => return other,
+                }
+            }
+            "never"
+        },
+        "closing.put" => |actor| put(actor.objects.closings[actor.round % CLOSINGS].put(SHORT)),
+        "closing.get" => |actor| got(actor.objects.closings[actor.round % CLOSINGS].get()),
+        "closing.close" => |actor| {
+            if actor.objects.closings[actor.round % CLOSINGS].close() { "ok" } else { "closed" }
+        },
+        "make.queue" => |actor| {
+            let queue = ByteQueue::bounded(2).unwrap();
+            queue.put(SHORT).unwrap();
+            queue.put(&LARGE).unwrap();
+            done(actor.made.push(Made::Queue(queue)))
+        },
         _ => panic!("unknown operation {word}"),
     }
 }
@@ -107,6 +138,33 @@ fn told(result: forkyard::Result<()>) -> &'static str {
         Err(error) if error.is_broken_barrier() => "broken",
         Err(error) if error.is_invalid() => "invalid",
         Err(error) if error.is_timeout() => "timed-out",
+        Err(error) => Box::leak(error.to_string().replace(' ', "-").into_boxed_str()),
+    }
+}
+
+const SHORT: &[u8] = b"short";
+static LARGE: [u8; 70_000] = [7; 70_000];
+
+fn put<T>(result: Result<(), PutError<T>>) -> &'static str {
+    match result {
+        Ok(()) => "ok",
+        Err(PutError::Closed(_)) => "closed",
+        Err(_) => "failed",
+    }
+}
+
+/// Which message it was, if it is whole: at both ends and in the middle.
+fn got(result: Result<Sample, GetError>) -> &'static str {
+    match result {
+        Ok(sample) if *sample == *SHORT => "short",
+        Ok(sample)
+            if sample.len() == LARGE.len() && [0, 35_000, 69_999].iter().all(|&at| sample[at] == 7) =>
+        {
+            "large"
+        }
+        Ok(_) => "torn",
+        Err(GetError::Empty) => "empty",
+        Err(GetError::Closed) => "closed",
         Err(error) => Box::leak(error.to_string().replace(' ', "-").into_boxed_str()),
     }
 }

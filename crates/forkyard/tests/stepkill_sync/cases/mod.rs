@@ -4,11 +4,12 @@ mod control;
 mod data;
 mod locks;
 mod memory;
+mod queues;
 mod signals;
 
 use crate::sweep::Case;
 
 /// All of them, by layer.
 pub(crate) fn all() -> Vec<Case> {
-    [control::CASES, memory::CASES, locks::CASES, signals::CASES, data::CASES].concat()
+    [control::CASES, memory::CASES, locks::CASES, signals::CASES, data::CASES, queues::CASES].concat()
 }

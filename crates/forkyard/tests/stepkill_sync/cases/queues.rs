@@ -1,0 +1,83 @@
+//! Queues: no message is lost that was put, none comes twice, and nobody waits for the dead.
+
+use crate::stage::{A, C, Stage, Told, eventually};
+use crate::sweep::Case;
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("Queue: put", "/ queue.put /", |stage| rest(stage, &["0", "1"])),
+    Case {
+        waiting: |stage| stage.block(A, "queue.get"),
+        relieve: |stage| {
+            // A message that was put is got by the one who waits, without anybody's help.
+            taken(stage, "0")?;
+            stage.expect(C, "queue.put", &["ok"]).map(drop)
+        },
+        ..Case::new("Queue: put for one who waits", "/ queue.put /", |stage| {
+            stage.expect_answer(A, &["short"])?;
+            rest(stage, &["0", "1"])
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "queue.put queue.put", &["ok ok"]).map(drop),
+        relieve: |stage| stage.expect(C, "queue.get", &["short"]).map(drop),
+        ..Case::new("Queue: put into a full one", "/ queue.put /", |stage| rest(stage, &["1", "2"]))
+    },
+    Case {
+        before: |stage| stage.expect(C, "queue.put queue.put", &["ok ok"]).map(drop),
+        ..Case::new("Queue: get", "/ queue.get /", |stage| rest(stage, &["1", "2"]))
+    },
+    Case {
+        waiting: |stage| stage.block(A, "queue.get"),
+        relieve: |stage| stage.expect(C, "queue.put queue.put", &["ok ok"]).map(drop),
+        ..Case::new("Queue: get beside one who waits", "/ queue.get /", |stage| {
+            stage.expect_answer(A, &["short"])?;
+            rest(stage, &["0", "1"])
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "queue.put queue.put", &["ok ok"]).map(drop),
+        waiting: |stage| stage.block(A, "queue.put"),
+        relieve: |stage| {
+            // Room that was made is taken by the one who waits, without anybody's help.
+            taken(stage, "2")?;
+            stage.expect(C, "queue.get", &["short"]).map(drop)
+        },
+        ..Case::new("Queue: get for one who waits", "/ queue.get /", |stage| {
+            stage.expect_answer(A, &["ok"])?;
+            rest(stage, &["1", "2"])
+        })
+    },
+    Case::new("Queue: large put", "/ queue.put_large /", |stage| large_rest(stage)),
+    Case::new("Queue: loan and send", "/ queue.send /", |stage| large_rest(stage)),
+    Case {
+        before: |stage| stage.expect(C, "queue.put_large", &["ok"]).map(drop),
+        ..Case::new("Queue: large get, and drop of the sample", "/ queue.get /", |stage| large_rest(stage))
+    },
+    Case {
+        waiting: |stage| stage.block(A, "closing.get"),
+        relieve: |stage| stage.expect(C, "closing.close", &["ok", "closed"]).map(drop),
+        most: Some(crate::actor::CLOSINGS - 10),
+        ..Case::new("Queue: close", "/ closing.close /", |stage| {
+            stage.expect_answer(A, &["closed"])?;
+            stage.expect(C, "closing.put", &["closed"]).map(drop)
+        })
+    },
+    Case::new("Queue: make one, fill and drop it", "/ make.queue drop /", |stage| rest(stage, &["0"])),
+];
+
+/// So many messages are there, all whole; and there is room for as many as ever.
+fn rest(stage: &mut Stage, expected: &[&str]) -> Told {
+    stage.settle()?;
+    stage.expect(C, "queue.drain", expected)?;
+    stage.expect(C, "queue.put queue.put queue.drain", &["ok ok 2"]).map(drop)
+}
+
+/// The same, when the queue keeps the memory of one large message.
+fn large_rest(stage: &mut Stage) -> Told {
+    rest(stage, &["0", "1"])?;
+    stage.expect(C, "queue.put_large queue.get", &["ok large"]).map(drop)
+}
+
+fn taken(stage: &mut Stage, len: &str) -> Told {
+    eventually("it is taken", || stage.ask(C, "queue.len").as_deref() == Ok(len))
+}
