@@ -166,6 +166,7 @@ fn me_anew() -> Result<Me> {
 }
 
 /// This process's place in the family, if it takes part.
+#[inline]
 pub(crate) fn joined() -> Option<Id> {
     Id::of_word(robust::identity().load(Ordering::Acquire))
 }

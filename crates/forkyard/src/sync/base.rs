@@ -90,8 +90,8 @@ impl Base {
     /// Releases the lock if it is this process's. A guard in a fork releases nothing: the lock is its parent's.
     #[inline]
     pub(super) fn release(&self) {
-        if let Ok(me) = shm::me() {
-            let _ = self.raw.release(me.id);
+        if let Some(me) = shm::joined() {
+            let _ = self.raw.release(me);
         }
     }
 

@@ -171,8 +171,18 @@ impl Lock {
     #[inline]
     #[doc(alias = "pthread_mutex_unlock")]
     pub fn release(&self) -> Result<()> {
-        let me = shm::me()?;
-        match self.state.0.raw.release_any(me.id) {
+        let Some(me) = shm::joined() else { return self.join_and_release() };
+        self.released(me)
+    }
+
+    #[cold]
+    fn join_and_release(&self) -> Result<()> {
+        self.released(shm::me()?.id)
+    }
+
+    #[inline]
+    fn released(&self, me: Id) -> Result<()> {
+        match self.state.0.raw.release_any(me) {
             Released::Done => Ok(()),
             _ => Err(not_locked()),
         }

@@ -30,9 +30,12 @@ const STARVES: Duration = Duration::from_millis(1);
 /// How many sleepers a release wakes: one for the lock, and one to watch over it.
 const WOKEN: u32 = 2;
 
+/// SeqCst: a writer that has acquired a reader–writer lock looks at the readers' cells after that.
+const ACQUIRE: Ordering = Ordering::SeqCst;
+
 /// A lock in shared memory. All zero is free.
 ///
-/// `word`: everybody, by compare-and-exchange; acquired with Acquire, released with Release. `died`: who removes a dead owner,
+/// `word`: everybody, by exchange; acquired with [`ACQUIRE`], released with Release. `died`: who removes a dead owner,
 /// before it does. `holder`: the owner, after acquiring and before releasing; read by those who want to know which thread it
 /// is, and believed only as long as it names the process that the word names.
 #[repr(C)]
@@ -123,8 +126,7 @@ impl RawLock {
     /// Acquires the lock if nobody has it, and nobody starves for it.
     #[inline]
     pub(crate) fn acquire_at_once(&self, me: Holder) -> bool {
-        let acquired =
-            self.word.compare_exchange(0, me.id.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let acquired = self.word.compare_exchange(0, me.id.bits(), ACQUIRE, Ordering::Relaxed).is_ok();
         if acquired {
             self.holder.store(me.bits(), Ordering::Relaxed);
         }
@@ -233,7 +235,7 @@ impl RawLock {
         // Newcomers that had to queue behind one who starves are asleep without a mark of theirs.
         let others = if word & (WAITERS | STARVING) == 0 { waiters } else { WAITERS };
         let mine = me.id.bits() | others;
-        self.word.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.word.compare_exchange(word, mine, ACQUIRE, Ordering::Relaxed).ok()?;
         self.holder.store(me.bits(), Ordering::Relaxed);
         if word & DIED == 0 {
             return Some(Outcome::Acquired);
@@ -249,7 +251,7 @@ impl RawLock {
             primitive::wake(&self.word, 1);
         }
         let mine = me.id.bits() | others;
-        self.word.compare_exchange(word, mine, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.word.compare_exchange(word, mine, ACQUIRE, Ordering::Relaxed).ok()?;
         self.holder.store(me.bits(), Ordering::Relaxed);
         Some(Outcome::OwnerDied(Some(owner)))
     }
@@ -257,13 +259,21 @@ impl RawLock {
     /// Releases the lock, which must be the caller's process's.
     #[inline]
     pub(crate) fn release(&self, me: Id) -> Released {
-        if self.word.load(Ordering::Relaxed) == me.bits() {
-            self.holder.store(0, Ordering::Relaxed);
-            if self.word.compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed).is_ok() {
-                return Released::Done;
-            }
+        if self.word.load(Ordering::Relaxed) != me.bits() {
+            return self.release_contended(me, 0);
         }
-        self.release_contended(me, 0)
+        self.holder.store(0, Ordering::Relaxed);
+        // Who has come to starve in between says so again.
+        let word = self.word.swap(0, Ordering::Release);
+        if word & WAITERS != 0 {
+            self.wake_next();
+        }
+        Released::Done
+    }
+
+    #[cold]
+    fn wake_next(&self) {
+        primitive::wake(&self.word, WOKEN);
     }
 
     /// The same, and the next one to acquire it is told that its owner died: `dead`, if it is known.
@@ -286,7 +296,7 @@ impl RawLock {
             let free = word & STARVING | died;
             if self.word.compare_exchange(word, free, Ordering::Release, Ordering::Relaxed).is_ok() {
                 if word & WAITERS != 0 {
-                    primitive::wake(&self.word, WOKEN);
+                    self.wake_next();
                 }
                 return Released::Done;
             }

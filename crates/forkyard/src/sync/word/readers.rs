@@ -9,7 +9,7 @@
 //! something its id is in `writing`, and everybody is told until a writer has been.
 
 use super::{End, Wait};
-use crate::primitive::{self, AtomicU32, AtomicU64, Ordering, fence};
+use crate::primitive::{self, AtomicU32, AtomicU64, Ordering};
 use crate::shm::{Id, Lives};
 use crate::sync::raw::{Holder, Outcome, RawLock, Waiter};
 
@@ -194,7 +194,6 @@ impl Readers<'_> {
         if self.word.lock.try_acquire(lives, me) == Outcome::TimedOut {
             return Outcome::TimedOut;
         }
-        fence(Ordering::SeqCst);
         if self.readers(lives).is_empty() {
             return self.begin(me.id);
         }
@@ -210,8 +209,6 @@ impl Readers<'_> {
 
     /// The lock's owner waits until no reader is in.
     fn drain(&self, lives: &impl Lives, waiter: &mut impl Waiter) -> Result<(), End> {
-        // Acquiring the lock comes before looking at the cells.
-        fence(Ordering::SeqCst);
         if self.readers(lives).is_empty() {
             return Ok(());
         }
@@ -260,8 +257,11 @@ impl Readers<'_> {
     /// The cell of this number.
     #[inline]
     fn cell(&self, number: usize) -> Option<&AtomicU64> {
-        let lines = (self.cells.len() / LINE).max(1);
-        self.cells.get(number % lines * LINE + number / lines)
+        let lines = self.cells.len() / LINE;
+        if !lines.is_power_of_two() {
+            return self.cells.get(number);
+        }
+        self.cells.get((number & (lines - 1)) * LINE + (number >> lines.trailing_zeros()))
     }
 
     /// Enters a cell: an empty one, or one that this thread is in already, or if there is none, one of its process's.
