@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::{eventually, kill};
-use forkyard::channel::{ByteQueue, GetError, PutError, Queue};
+use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
 
@@ -530,4 +530,55 @@ fn killed_behind_a_put() {
 #[test]
 fn a_message_outlives_its_producers_death_whatever_its_size() {
     common::isolated(killed_behind_a_put);
+}
+
+#[forkyard::task]
+fn work_on(queue: JoinableQueue<Parcel>, done: Queue<u32>) {
+    while let Ok(work) = queue.get() {
+        done.put(work.finish().unwrap().number).unwrap();
+    }
+}
+
+#[forkyard::task]
+fn take_and_hold(queue: JoinableQueue<Parcel>, ready: Queue<u32>) {
+    let held = [queue.get().unwrap(), queue.get().unwrap()];
+    ready.put(held.len() as u32).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[forkyard::task]
+fn joining() {
+    let (queue, done) = (JoinableQueue::bounded(20).unwrap(), Queue::bounded(100).unwrap());
+    queue.join().unwrap();
+    (0..10).for_each(|number| queue.put(Parcel::new(0, number, number as usize * 10_000)).unwrap());
+    assert!(queue.join_timeout(Duration::from_millis(20)).unwrap_err().is_timeout());
+    // What one holds and does not finish goes to another when it is killed.
+    let holder = process::spawn(take_and_hold, (queue.clone(), done.clone())).unwrap();
+    assert_eq!(done.get_timeout(LONG).unwrap(), 2);
+    let worker = process::spawn(work_on, (queue.clone(), done.clone())).unwrap();
+    let mut finished: Vec<u32> = (0..8).map(|_| done.get_timeout(LONG).unwrap()).collect();
+    assert!(queue.is_empty() && queue.join_timeout(Duration::from_millis(20)).is_err());
+    kill(pid(&holder), 9);
+    queue.join_timeout(LONG).unwrap();
+    finished.extend(done.get_many(2).unwrap());
+    finished.extend((finished.len() < 10).then(|| done.get_timeout(LONG).unwrap()));
+    assert_eq!(finished.iter().copied().collect::<BTreeSet<_>>(), (0..10).collect());
+    // What is dropped goes back, before the others.
+    queue.close();
+    worker.join().unwrap();
+    let queue = JoinableQueue::bounded(3).unwrap();
+    [1, 2].into_iter().for_each(|number| queue.put(number).unwrap());
+    drop(queue.get().unwrap());
+    assert_eq!(*queue.get().unwrap(), 1);
+    assert_eq!(queue.get().unwrap().finish().unwrap(), 1);
+    assert_eq!(queue.try_get().unwrap().finish().unwrap(), 2);
+    queue.join().unwrap();
+    assert!(queue.try_get().unwrap_err().is_empty());
+}
+
+#[test]
+fn work_that_is_not_finished_is_done_by_another_and_joined() {
+    common::isolated(joining);
 }

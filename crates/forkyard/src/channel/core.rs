@@ -93,6 +93,19 @@ impl Core {
         self.ring.0.shape()
     }
 
+    pub(super) fn ring(&self) -> &Ring<Layout> {
+        &self.ring
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.ring.0
+    }
+
+    /// The block that it lies in: its name in the family.
+    pub(super) fn offset(&self) -> u64 {
+        self.shared.offset()
+    }
+
     pub(crate) fn made_at(&self) -> String {
         self.shared.made_at()
     }
@@ -247,7 +260,7 @@ impl Core {
 
     /// Makes attempts until one succeeds or fails, or the time is up; sleeps in between.
     #[cold]
-    fn wait<R>(
+    pub(super) fn wait<R>(
         &self,
         bell: &Bell,
         me: Me,
@@ -308,7 +321,7 @@ fn told(committed: Committed) -> std::result::Result<bool, Refused> {
 }
 
 #[cold]
-fn garbled() -> Error {
+pub(super) fn garbled() -> Error {
     let why = "another process has overwritten the queue in shared memory";
     Error::new("use a queue", Kind::Protocol(why.to_owned()))
 }

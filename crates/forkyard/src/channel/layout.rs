@@ -11,10 +11,11 @@
 
 use std::ptr::NonNull;
 
+use super::bell::Bell;
 use super::ring::{Counters, Known, Ring, Words};
 use super::shelf::Shelf;
 use super::word::Cell;
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::shm::{Id, Kind, ObjectRef, Parcel, ParcelName, Payload};
 
 /// The start of a queue.
@@ -24,7 +25,9 @@ pub(crate) struct Header {
     places: AtomicU64,
     stride: AtomicU64,
     capacity: AtomicU64,
-    unused: [AtomicU64; 12],
+    /// Rung when a message is finished that stayed in its place until then.
+    finished: Bell,
+    unused: [AtomicU32; 23],
     shelf: Shelf,
     counters: Counters,
 }
@@ -135,6 +138,7 @@ impl Layout {
     /// Writes the first words of a queue of this shape.
     pub(crate) fn make(shape: Shape, header: &Header, tail: NonNull<u8>) {
         shape.write(header);
+        header.finished.calm();
         Ring(Layout::over(shape, header, tail)).init();
     }
 
@@ -158,6 +162,12 @@ impl Layout {
             shape,
             known: Known::default(),
         }
+    }
+
+    /// Who waits for messages to be finished.
+    pub(crate) fn finished(&self) -> &Bell {
+        // SAFETY: in the header: see the heading.
+        unsafe { &self.header.as_ref().finished }
     }
 
     /// Parcels for the next messages.
@@ -282,6 +292,7 @@ pub(super) fn repair(object: ObjectRef, dead: Id) {
     };
     ring.repair(dead, discard, restore);
     ring.0.shelf().repair();
+    ring.0.finished().ring_all();
 }
 
 /// Frees the parcels in a queue that is being freed.

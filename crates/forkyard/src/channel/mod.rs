@@ -27,7 +27,9 @@ mod connection;
 mod core;
 mod encode;
 mod error;
+mod joinable;
 mod layout;
+mod lease;
 mod queue;
 mod ring;
 mod shelf;
@@ -36,6 +38,7 @@ mod word;
 pub use bytes::{ByteQueue, Loan, Sample};
 pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};
 pub use error::{GetError, PutError};
+pub use joinable::{JoinableQueue, Work};
 pub use queue::{Iter, Queue};
 
 /// Tells the layers below how to clean up after whoever used a queue: before anything else runs in this process.

@@ -105,7 +105,7 @@ impl<T: Serialize> Queue<T> {
     /// With the value: the queue was closed; the value cannot be encoded; there is no memory for it.
     #[doc(alias = "send")]
     pub fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        self.put_waiting(value, Wait::Until(Deadline::NEVER))
+        put_encoded(&self.core, value, Wait::Until(Deadline::NEVER))
     }
 
     /// Puts a value if there is room now.
@@ -114,7 +114,7 @@ impl<T: Serialize> Queue<T> {
     /// As for [`put`](Queue::put), or [`PutError::Full`].
     #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        self.put_waiting(value, Wait::Not)
+        put_encoded(&self.core, value, Wait::Not)
     }
 
     /// Puts a value, waiting for room for so long at most.
@@ -122,7 +122,7 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// As for [`put`](Queue::put), or [`PutError::TimedOut`].
     pub fn put_timeout(&self, value: T, timeout: Duration) -> std::result::Result<(), PutError<T>> {
-        self.put_waiting(value, Wait::Until(Deadline::after(timeout)))
+        put_encoded(&self.core, value, Wait::Until(Deadline::after(timeout)))
     }
 
     /// Puts a value, waiting for room until then.
@@ -130,16 +130,7 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// As for [`put`](Queue::put), or [`PutError::TimedOut`].
     pub fn put_deadline(&self, value: T, deadline: Instant) -> std::result::Result<(), PutError<T>> {
-        self.put_waiting(value, Wait::Until(deadline.into()))
-    }
-
-    #[inline]
-    fn put_waiting(&self, value: T, wait: Wait) -> std::result::Result<(), PutError<T>> {
-        let done = match Encoded::new(&value) {
-            Ok(encoded) => self.core.put(encoded.bytes(), wait),
-            Err(error) => Err(Refused::Failed(error)),
-        };
-        done.map_err(|refused| PutError::of(value, refused))
+        put_encoded(&self.core, value, Wait::Until(deadline.into()))
     }
 
     /// Puts all of these, one after the other, waiting for room.
@@ -221,6 +212,20 @@ impl<T: DeserializeOwned> Queue<T> {
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { queue: self }
     }
+}
+
+/// Encodes a value, and puts it.
+#[inline]
+pub(super) fn put_encoded<T: Serialize>(
+    core: &Core,
+    value: T,
+    wait: Wait,
+) -> std::result::Result<(), PutError<T>> {
+    let done = match Encoded::new(&value) {
+        Ok(encoded) => core.put(encoded.bytes(), wait),
+        Err(error) => Err(Refused::Failed(error)),
+    };
+    done.map_err(|refused| PutError::of(value, refused))
 }
 
 /// Gets the values of a queue until it is closed and empty.

@@ -344,6 +344,28 @@ impl<W: Words> Ring<W> {
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
+    /// Gives back a message that the caller has taken, to whoever takes one next. False: it was released.
+    pub(crate) fn give_back(&self, spot: Spot, me: Id) -> bool {
+        let Some(word) = self.0.place(spot.place) else { return false };
+        let from = Place { version: spot.version, state: State::Read(me) }.word();
+        let to = Place { version: spot.version, state: State::Back }.word();
+        let back = word.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if back {
+            self.0.counters().back.store(1, Ordering::SeqCst);
+        }
+        back
+    }
+
+    /// True if every message that was put was released.
+    pub(crate) fn is_finished(&self) -> bool {
+        // What was taken keeps its place until it is released.
+        self.len() == 0
+            && (0..self.0.places()).all(|number| {
+                let place = self.0.place(number).map(|word| Place::of_word(word.load(Ordering::SeqCst)));
+                !matches!(place, Some(Place { state: State::Read(_) | State::Back, .. }))
+            })
+    }
+
     /// Ends the queue behind its last message. True if it was open.
     pub(crate) fn close(&self) -> bool {
         while let Ok(Gap { position, word }) = self.end() {

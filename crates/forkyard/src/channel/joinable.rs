@@ -1,0 +1,232 @@
+//! Queues of work: what was got stays in the queue until it is finished.
+//!
+//! A value that was got keeps its place, in the name of its consumer (README.md: `Read`), and finishing it is the release.
+//!
+//! Killed here: what a consumer had not finished goes to the next one. So `join` waits for work, and never for the dead.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::core::{Core, Refused, Wait};
+use super::encode::refused;
+use super::error::{GetError, PutError};
+use super::layout::INLINE;
+use super::lease::Lease;
+use super::queue::put_encoded;
+use crate::error::{Error, Kind, Result};
+use crate::time::Deadline;
+
+/// A queue of values that are work to do, which is over when somebody has said so: [`join`](JoinableQueue::join) waits for that.
+///
+/// What was got and is not finished takes up room, and goes to another consumer if its own one dies, or drops it. So a value may be got
+/// more than once, but is finished once.
+pub struct JoinableQueue<T> {
+    core: Core,
+    values: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for JoinableQueue<T> {
+    fn clone(&self) -> JoinableQueue<T> {
+        JoinableQueue { core: self.core.clone(), values: PhantomData }
+    }
+}
+
+/// A value that was got and is to be finished. Dropped instead, or if its process dies, it goes back into the queue, before all others.
+pub struct Work<T> {
+    value: T,
+    lease: Lease,
+}
+
+impl<T> Work<T> {
+    /// Says that it is done: nobody will get it again. Returns the value.
+    ///
+    /// # Errors
+    /// This process is a fork of the one that got it.
+    #[doc(alias = "task_done")]
+    pub fn finish(self) -> Result<T> {
+        if self.lease.finish() {
+            return Ok(self.value);
+        }
+        let why = "it was got by another process, of which this one is a copy".to_owned();
+        Err(Error::new("finish a piece of work", Kind::Invalid(why)))
+    }
+}
+
+impl<T> Deref for Work<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Work<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Work<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Work").field(&self.value).finish()
+    }
+}
+
+impl<T> JoinableQueue<T> {
+    /// A queue for at most so many values at a time.
+    ///
+    /// # Errors
+    /// The capacity is 0, or there is no memory for it.
+    #[track_caller]
+    pub fn bounded(capacity: usize) -> Result<JoinableQueue<T>> {
+        Ok(JoinableQueue { core: Core::new(capacity, INLINE, Location::caller())?, values: PhantomData })
+    }
+
+    /// Waits until all work that was put is finished.
+    ///
+    /// # Errors
+    /// This process cannot use the family's memory.
+    pub fn join(&self) -> Result<()> {
+        self.core.join(Deadline::NEVER)
+    }
+
+    /// The same, for so long at most.
+    ///
+    /// # Errors
+    /// As for [`join`](JoinableQueue::join), or the time is up.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<()> {
+        self.core.join(Deadline::after(timeout))
+    }
+
+    /// The same, until then.
+    ///
+    /// # Errors
+    /// As for [`join`](JoinableQueue::join), or the time is up.
+    pub fn join_deadline(&self, deadline: Instant) -> Result<()> {
+        self.core.join(deadline.into())
+    }
+
+    /// How many values there are that nobody has got.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.core.len()
+    }
+
+    /// True if somebody has got every value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends the queue behind the last value; as [`Queue::close`](super::Queue::close). Consumers are told when all work is finished: until
+    /// then some of it may come back.
+    pub fn close(&self) -> bool {
+        self.core.close()
+    }
+}
+
+impl<T: Serialize> JoinableQueue<T> {
+    /// Puts a value, waiting for room; as [`Queue::put`](super::Queue::put).
+    ///
+    /// # Errors
+    /// With the value: the queue was closed; the value cannot be encoded; there is no memory for it.
+    pub fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
+        put_encoded(&self.core, value, Wait::Until(Deadline::NEVER))
+    }
+
+    /// Puts a value if there is room now.
+    ///
+    /// # Errors
+    /// As for [`put`](JoinableQueue::put), or [`PutError::Full`].
+    pub fn try_put(&self, value: T) -> std::result::Result<(), PutError<T>> {
+        put_encoded(&self.core, value, Wait::Not)
+    }
+
+    /// Puts a value, waiting for room for so long at most.
+    ///
+    /// # Errors
+    /// As for [`put`](JoinableQueue::put), or [`PutError::TimedOut`].
+    pub fn put_timeout(&self, value: T, timeout: Duration) -> std::result::Result<(), PutError<T>> {
+        put_encoded(&self.core, value, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// Puts a value, waiting for room until then.
+    ///
+    /// # Errors
+    /// As for [`put`](JoinableQueue::put), or [`PutError::TimedOut`].
+    pub fn put_deadline(&self, value: T, deadline: Instant) -> std::result::Result<(), PutError<T>> {
+        put_encoded(&self.core, value, Wait::Until(deadline.into()))
+    }
+}
+
+impl<T: DeserializeOwned> JoinableQueue<T> {
+    /// Gets the next piece of work, waiting for one.
+    ///
+    /// # Errors
+    /// The queue was closed and is empty; or what was got is no `T`, and stays with this process.
+    pub fn get(&self) -> std::result::Result<Work<T>, GetError> {
+        self.get_waiting(Wait::Until(Deadline::NEVER))
+    }
+
+    /// Gets the next one if there is one now.
+    ///
+    /// # Errors
+    /// As for [`get`](JoinableQueue::get), or [`GetError::Empty`].
+    pub fn try_get(&self) -> std::result::Result<Work<T>, GetError> {
+        self.get_waiting(Wait::Not)
+    }
+
+    /// Gets the next one, waiting for so long at most.
+    ///
+    /// # Errors
+    /// As for [`get`](JoinableQueue::get), or [`GetError::TimedOut`].
+    pub fn get_timeout(&self, timeout: Duration) -> std::result::Result<Work<T>, GetError> {
+        self.get_waiting(Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// Gets the next one, waiting until then.
+    ///
+    /// # Errors
+    /// As for [`get`](JoinableQueue::get), or [`GetError::TimedOut`].
+    pub fn get_deadline(&self, deadline: Instant) -> std::result::Result<Work<T>, GetError> {
+        self.get_waiting(Wait::Until(deadline.into()))
+    }
+
+    fn get_waiting(&self, wait: Wait) -> std::result::Result<Work<T>, GetError> {
+        let lease = self.core.lease(wait)?;
+        let decoded = lease.read(|bytes| postcard::from_bytes(bytes));
+        match decoded {
+            Ok(Ok(value)) => Ok(Work { value, lease }),
+            Ok(Err(error)) => {
+                // Nobody else could read it either.
+                lease.finish();
+                Err(GetError::Failed(refused("decode a message of a queue", error)))
+            }
+            Err(error) => Err(Refused::Failed(error).into()),
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinableQueue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinableQueue({} to get, made at {})", self.len(), self.core.made_at())
+    }
+}
+
+impl<T> Serialize for JoinableQueue<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.core.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for JoinableQueue<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<JoinableQueue<T>, D::Error> {
+        Ok(JoinableQueue { core: Core::deserialize(deserializer)?, values: PhantomData })
+    }
+}

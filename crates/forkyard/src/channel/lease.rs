@@ -1,0 +1,127 @@
+//! A message that was taken and stays in its place until it is finished.
+//!
+//! Killed here: as any consumer between take and release.
+
+use super::core::{Core, Refused, Wait, garbled};
+use super::layout::INLINE;
+use super::ring::{Taken, Words};
+use super::word::Spot;
+use crate::error::{Error, Kind, Result};
+use crate::shm::{self, Family, Id, Parcel};
+use crate::sync::sleep;
+use crate::time::Deadline;
+
+/// A message that this process has taken. Dropped, it goes back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    core: Core,
+    spot: Spot,
+    owner: Id,
+}
+
+impl Lease {
+    /// Reads the message.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let layout = self.core.layout();
+        if let Some((name, len)) = layout.parcel(self.spot.place) {
+            let Some(parcel) = Parcel::take(name, len, self.owner) else { return Err(garbled()) };
+            return Ok(read(Borrowed(Some(parcel)).bytes()));
+        }
+        let mut few = [0; INLINE];
+        let len = layout.len(self.spot.place);
+        if let Some(bytes) = few.get_mut(..len) {
+            layout.read(self.spot.place, bytes);
+            return Ok(read(bytes));
+        }
+        let mut many = vec![0; len];
+        layout.read(self.spot.place, &mut many);
+        Ok(read(&many))
+    }
+
+    /// Says that it was delivered. False: it is no longer this process's.
+    pub(crate) fn finish(&self) -> bool {
+        if shm::joined() != Some(self.owner) {
+            return false;
+        }
+        let ring = self.core.ring();
+        let parcel =
+            ring.0.parcel(self.spot.place).and_then(|(name, len)| Parcel::take(name, len, self.owner));
+        let finished = ring.release(self.spot, self.owner);
+        if finished {
+            ring.0.counters().room.ring(1);
+            self.core.layout().finished().ring(u32::MAX);
+            if ring.is_closed() {
+                // That was perhaps the last one that others waited for.
+                ring.0.counters().items.ring(u32::MAX);
+            }
+        }
+        if let Some(parcel) = parcel {
+            self.core.layout().shelf().keep(parcel);
+        }
+        finished
+    }
+}
+
+/// A parcel that belongs to its place again afterwards, also after a panic.
+struct Borrowed(Option<Parcel>);
+
+impl Borrowed {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], Parcel::bytes)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(parcel) = self.0.take() {
+            parcel.hand_over();
+            parcel.forget();
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // After it was finished this does nothing.
+        if shm::joined() == Some(self.owner) && self.core.ring().give_back(self.spot, self.owner) {
+            self.core.layout().counters().items.ring(1);
+        }
+    }
+}
+
+impl Core {
+    /// Takes the next message, and leaves it where it is.
+    pub(crate) fn lease(&self, wait: Wait) -> std::result::Result<Lease, Refused> {
+        let me = shm::me()?;
+        let take = || match self.ring().take(me.id) {
+            Taken::Message(spot) => Ok(Some(Lease { core: self.clone(), spot, owner: me.id })),
+            Taken::Empty => Ok(None),
+            // What somebody else is at work on may come back.
+            Taken::Closed if !self.ring().is_finished() => Ok(None),
+            Taken::Closed => Err(Refused::Closed),
+            Taken::Garbled => Err(garbled().into()),
+        };
+        match take()? {
+            Some(lease) => Ok(lease),
+            None => self.wait(&self.layout().counters().items, me, wait, take),
+        }
+    }
+
+    /// Waits until every message that was put is finished.
+    pub(crate) fn join(&self, until: Deadline) -> Result<()> {
+        let me = shm::me()?;
+        let bell = self.layout().finished();
+        loop {
+            let seen = bell.announce();
+            if self.ring().is_finished() {
+                return Ok(());
+            }
+            if until.has_passed() {
+                return Err(Error::new("join a queue", Kind::TimedOut));
+            }
+            let _waiting = shm::waiting(me, self.offset());
+            // Whyever it ends, the next look tells.
+            let _ = sleep(&Family, bell.word(), seen, &[], until.timeout());
+        }
+    }
+}
