@@ -117,7 +117,7 @@ fn try_forms_tell_of_a_dead_writer_too() {
 fn keeps_them_equal(lock: RwLock<[u64; 50]>, rounds: u64, seed: u64) -> u64 {
     let mut written = 0;
     for round in 0..rounds {
-        if (round * 7 + seed) % 5 == 0 {
+        if (round * 7 + seed).is_multiple_of(5) {
             let mut numbers = lock.write_timeout(LONG).unwrap();
             numbers.iter_mut().for_each(|number| *number += 1);
             written += 1;
@@ -141,7 +141,7 @@ fn readers_never_see_half_of_a_change() {
                 move || {
                     let mut written = 0;
                     for round in 0..20_000u64 {
-                        if (round + seed) % 4 == 0 {
+                        if (round + seed).is_multiple_of(4) {
                             lock.write_timeout(LONG).unwrap().iter_mut().for_each(|number| *number += 1);
                             written += 1;
                         } else {
