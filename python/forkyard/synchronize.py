@@ -86,6 +86,9 @@ class _Nothing:
 class Lock(_SemLock, _forkyard.Lock, synchronize.Lock):
     """A lock that is not recursive. Any process or thread may release it."""
 
+    # Nothing lies in its dictionary: so its methods are found fast.
+    __slots__ = ("_is_fork_ctx",)
+
     def __init__(self, *, ctx: Any, on_owner_death: str = "warn") -> None:
         """Make a lock that is free."""
         self._make(_place(), _raises(on_owner_death))
@@ -95,6 +98,8 @@ class Lock(_SemLock, _forkyard.Lock, synchronize.Lock):
 class RLock(_SemLock, _forkyard.RLock, synchronize.RLock):
     """A recursive lock. The thread that has it releases it, as often as it acquired it."""
 
+    __slots__ = ("_is_fork_ctx",)
+
     def __init__(self, *, ctx: Any, on_owner_death: str = "warn") -> None:
         """Make a lock that is free."""
         self._make(_place(), _raises(on_owner_death))
@@ -103,6 +108,8 @@ class RLock(_SemLock, _forkyard.RLock, synchronize.RLock):
 
 class Semaphore(_SemLock, _forkyard.Semaphore, synchronize.Semaphore):
     """A number of permits. They belong to nobody, and no death changes their number."""
+
+    __slots__ = ("_is_fork_ctx",)
 
     def __init__(self, value: int = 1, *, ctx: Any) -> None:
         """Make a semaphore with so many permits."""
@@ -118,6 +125,8 @@ class Semaphore(_SemLock, _forkyard.Semaphore, synchronize.Semaphore):
 
 class BoundedSemaphore(_SemLock, _forkyard.BoundedSemaphore, synchronize.BoundedSemaphore):
     """A number of permits that processes hold. Those of a process that ends come back."""
+
+    __slots__ = ("_is_fork_ctx",)
 
     def __init__(self, value: int = 1, *, ctx: Any) -> None:
         """Make a semaphore with so many permits."""

@@ -16,6 +16,7 @@ mod _forkyard {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::sync::init(module.py())?;
         forkyard::__private::family::set_attention(crate::sync::attention);
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

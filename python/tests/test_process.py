@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -41,6 +42,7 @@ def test_the_end_by_a_signal_is_told(ctx):
 
 
 SUBCLASS = """
+import subprocess
 import sys
 import forkyard as multiprocessing
 
@@ -97,6 +99,7 @@ def test_daemons_end_with_a_killed_parent(program, method, tmp_path):
 
 
 LOCK_IN_MAIN = """
+import subprocess
 import sys
 import forkyard as multiprocessing
 
@@ -147,3 +150,38 @@ def test_starting_and_joining_keeps_no_descriptors(ctx):
 def test_all_methods_are_there():
     assert set(METHODS) <= set(forkyard.get_all_start_methods())
     assert sys.platform == "linux"
+
+
+NO_SHM = """
+import subprocess
+import sys
+import forkyard as multiprocessing
+
+def child(lock, event, barrier, queue):
+    with lock:
+        event.wait()
+        queue.put(barrier.wait())
+
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    lock, event, barrier, queue = ctx.Lock(), ctx.Event(), ctx.Barrier(2), ctx.SimpleQueue()
+    process = ctx.Process(target=child, args=(lock, event, barrier, queue))
+    process.start()
+    event.set()
+    print(sorted([barrier.wait(), queue.get()]))
+    process.join()
+"""
+
+
+def test_locks_need_no_dev_shm(tmp_path, method):
+    path = tmp_path / "program.py"
+    path.write_text(NO_SHM)
+    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro,mode=555 none /dev/shm && exec "$@"', "sh"]
+    try:
+        allowed = subprocess.run([*alone, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("this machine does not let us hide /dev/shm")
+    done = subprocess.run([*alone, sys.executable, str(path), method], capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr, done.returncode) == ("[0, 1]\n", "", 0)

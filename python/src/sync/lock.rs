@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::acquire::acquire;
+use super::fast::Fast;
 use super::wait::Patience;
 use super::{Handle, released_too_often};
 
@@ -40,7 +41,7 @@ impl Lock {
     }
 
     #[pyo3(signature = (block = None, timeout = None))]
-    fn acquire(
+    fn _acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,
@@ -49,22 +50,8 @@ impl Lock {
         acquire(py, self.handle.get()?, Patience::of(block, timeout)?, &self.raises)
     }
 
-    fn release(&self) -> PyResult<()> {
+    fn _release(&self) -> PyResult<()> {
         self.handle.get()?.release().map_err(|_| released_too_often())
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        acquire(py, self.handle.get()?, Patience::FOR_EVER, &self.raises)
-    }
-
-    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
-    fn __exit__(
-        &self,
-        _type: Option<&Bound<'_, PyAny>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.release()
     }
 
     fn _is_mine(&self) -> PyResult<bool> {
@@ -81,5 +68,17 @@ impl Lock {
 
     fn _get_value(&self) -> PyResult<u32> {
         Ok((!self.handle.get()?.is_locked()).into())
+    }
+}
+
+impl Fast for Lock {
+    #[inline]
+    fn at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.acquire_at_once())
+    }
+
+    #[inline]
+    fn let_go(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
     }
 }

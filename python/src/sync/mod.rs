@@ -7,6 +7,7 @@ mod acquire;
 mod barrier;
 mod condition;
 mod event;
+mod fast;
 mod lock;
 mod rlock;
 mod semaphore;
@@ -30,6 +31,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::raise;
+
+/// Adds what is not made by PyO3.
+pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    fast::add::<Lock>(py)?;
+    fast::add::<RLock>(py)?;
+    fast::add::<Semaphore>(py)?;
+    fast::add::<BoundedSemaphore>(py)
+}
 
 /// A handle that is filled once.
 struct Handle<T>(OnceLock<T>);

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 
 use super::Handle;
 use super::acquire::acquire;
+use super::fast::Fast;
 use super::wait::Patience;
 
 /// A recursive lock in the family's shared memory.
@@ -41,7 +42,7 @@ impl RLock {
     }
 
     #[pyo3(signature = (block = None, timeout = None))]
-    fn acquire(
+    fn _acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,
@@ -50,22 +51,8 @@ impl RLock {
         acquire(py, self.handle.get()?, Patience::of(block, timeout)?, &self.raises)
     }
 
-    fn release(&self) -> PyResult<()> {
+    fn _release(&self) -> PyResult<()> {
         self.handle.get()?.release().map_err(|_| not_mine())
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        acquire(py, self.handle.get()?, Patience::FOR_EVER, &self.raises)
-    }
-
-    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
-    fn __exit__(
-        &self,
-        _type: Option<&Bound<'_, PyAny>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.release()
     }
 
     fn _is_mine(&self) -> PyResult<bool> {
@@ -88,4 +75,16 @@ impl RLock {
 #[cold]
 fn not_mine() -> PyErr {
     PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
+}
+
+impl Fast for RLock {
+    #[inline]
+    fn at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.acquire_at_once())
+    }
+
+    #[inline]
+    fn let_go(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
+    }
 }

@@ -7,6 +7,7 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::fast::Fast;
 use super::wait::{Patience, Slept, sleep};
 use super::{Handle, released_too_often};
 use crate::error::raise;
@@ -84,7 +85,7 @@ impl Semaphore {
     }
 
     #[pyo3(signature = (block = None, timeout = None))]
-    fn acquire(
+    fn _acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,
@@ -93,26 +94,12 @@ impl Semaphore {
         acquire(py, self.handle.get()?, Patience::of(block, timeout)?)
     }
 
-    fn release(&self) -> PyResult<()> {
+    fn _release(&self) -> PyResult<()> {
         let semaphore = self.handle.get()?;
         if semaphore.value() >= self.most() {
             return Err(released_too_often());
         }
         semaphore.release().map_err(|_| released_too_often())
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        acquire(py, self.handle.get()?, Patience::FOR_EVER)
-    }
-
-    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
-    fn __exit__(
-        &self,
-        _type: Option<&Bound<'_, PyAny>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.release()
     }
 
     fn get_value(&self) -> PyResult<u32> {
@@ -167,7 +154,7 @@ impl BoundedSemaphore {
     }
 
     #[pyo3(signature = (block = None, timeout = None))]
-    fn acquire(
+    fn _acquire(
         &self,
         py: Python<'_>,
         block: Option<&Bound<'_, PyAny>>,
@@ -176,22 +163,8 @@ impl BoundedSemaphore {
         acquire(py, self.handle.get()?, Patience::of(block, timeout)?)
     }
 
-    fn release(&self) -> PyResult<()> {
+    fn _release(&self) -> PyResult<()> {
         self.handle.get()?.release().map_err(|_| released_too_often())
-    }
-
-    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        acquire(py, self.handle.get()?, Patience::FOR_EVER)
-    }
-
-    #[pyo3(signature = (_type = None, _value = None, _traceback = None))]
-    fn __exit__(
-        &self,
-        _type: Option<&Bound<'_, PyAny>>,
-        _value: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.release()
     }
 
     fn get_value(&self) -> PyResult<u32> {
@@ -201,5 +174,29 @@ impl BoundedSemaphore {
     #[getter]
     fn maxvalue(&self) -> u32 {
         self.most.get().copied().unwrap_or(0)
+    }
+}
+
+impl Fast for Semaphore {
+    #[inline]
+    fn at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.try_acquire().unwrap_or(false))
+    }
+
+    #[inline]
+    fn let_go(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.value() < self.most() && handle.release().is_ok())
+    }
+}
+
+impl Fast for BoundedSemaphore {
+    #[inline]
+    fn at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.try_acquire().unwrap_or(false))
+    }
+
+    #[inline]
+    fn let_go(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
     }
 }

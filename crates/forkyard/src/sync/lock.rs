@@ -194,6 +194,14 @@ impl Lock {
         self.state.0.raw.owner().is_some()
     }
 
+    /// Acquires the lock if it is free, nobody else wants it, and there is nothing to be told.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn acquire_at_once(&self) -> bool {
+        self.state.0.acquire_at_once()
+    }
+
     /// True if the calling thread acquired it, and nobody has released it since.
     #[doc(hidden)]
     #[must_use]

@@ -87,6 +87,14 @@ impl RLock {
         Ok(RLock { state: Shared::new_at(0, made_at, |_, _| {})? })
     }
 
+    /// Acquires the lock if this thread has it, or if it is free, nobody else wants it, and there is nothing to be told.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn acquire_at_once(&self) -> bool {
+        self.at_once().unwrap_or(false)
+    }
+
     /// How often a thread of this process has acquired it; 0 if none has it.
     #[doc(hidden)]
     #[must_use]
