@@ -75,12 +75,12 @@ fn all_pass(preemptions: usize, parties: usize, generations: u32) {
 
 #[test]
 fn two_parties_pass_generation_after_generation() {
-    all_pass(2, 2, 2);
+    all_pass(3, 2, 2);
 }
 
 #[test]
 fn three_parties_pass() {
-    all_pass(1, 3, 1);
+    all_pass(2, 3, 1);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn one_is_killed(preemptions: usize, parties: usize, reaped: bool) {
 
 #[test]
 fn a_party_killed_anywhere_breaks_it_for_the_other_or_has_passed() {
-    one_is_killed(2, 2, false);
+    one_is_killed(3, 2, false);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn so_it_is_where_the_dead_are_reaped() {
 
 #[test]
 fn a_time_out_breaks_it_for_both_or_for_none() {
-    check(2, || {
+    check(3, || {
         let world = World::new(2);
         let here = world.clone();
         let told = Told::default();

@@ -183,7 +183,7 @@ fn a_waiter_killed_anywhere_before_its_wait_returned_takes_no_notification_with_
 
 #[test]
 fn a_notifier_killed_anywhere_is_no_matter_for_the_next() {
-    killed_anywhere(2, |steps| {
+    killed_anywhere(1, |steps| {
         let world = World::new();
         let takers = [1, 2].map(|number| {
             let here = world.clone();
