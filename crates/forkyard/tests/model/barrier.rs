@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 
 use crate::family::{Family, Impatient, Patient, check, id, join, killed_anywhere, unseen};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{self, AtomicU64, Ordering};
 use crate::shm::Id;
 use crate::sync::raw::Waiter;
 use crate::sync::word::End;
@@ -142,6 +142,25 @@ fn a_party_killed_anywhere_breaks_it_for_the_other_or_has_passed() {
 #[test]
 fn a_party_killed_anywhere_breaks_it_for_all_others_alike() {
     one_is_killed(1, 3, false);
+}
+
+#[test]
+fn one_that_helps_and_is_killed_anywhere_leaves_nobody_asleep() {
+    killed_anywhere(2, |steps| {
+        let world = World::new(2);
+        let (here, barrier, last) = (world.clone(), world.barrier(), id(2));
+        let twice = move |me| (0..2).for_each(|_| assert!(here.wait(me).is_ok()));
+        let sleeper = world.family.spawn(1, None, twice, unseen);
+        assert!(world.wait(last).is_ok());
+        primitive::until_asleep(1);
+        // It is known to the sleeper already, which sleeps on.
+        let arrival = barrier.arrive(&world.family, last).unwrap();
+        let helps = |me| assert_eq!(barrier.try_wait(&world.family, me), Ok(None));
+        let killed = world.family.live(0, Some(steps), helps, unseen);
+        assert!(barrier.stay(arrival, &world.family, last, &mut Patient).is_ok());
+        join([sleeper]);
+        killed
+    });
 }
 
 #[test]

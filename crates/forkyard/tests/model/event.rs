@@ -4,6 +4,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 use crate::family::{Family, Impatient, Patient, check, join, killed_anywhere, unseen};
+use crate::primitive;
 use crate::sync::word::End;
 use crate::sync::word::event::EventWord;
 
@@ -79,6 +80,19 @@ fn a_clear_after_the_set_takes_no_wake_up_away() {
         world.shared.event.clear();
         world.shared.event.set();
         join(waiters);
+    });
+}
+
+#[test]
+fn who_was_asleep_at_a_set_goes_on_though_it_was_cleared_at_once() {
+    check(3, || {
+        let world = World::new();
+        let here = world.clone();
+        let waiter = world.family.spawn(1, None, move |_| here.wait(), unseen);
+        primitive::until_asleep(1);
+        world.shared.event.set();
+        world.shared.event.clear();
+        join([waiter]);
     });
 }
 

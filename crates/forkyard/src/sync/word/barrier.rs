@@ -175,7 +175,13 @@ impl Barrier<'_> {
         loop {
             let phase = self.word.phase.load(Ordering::SeqCst);
             match self.passed(generation, phase) {
-                Some(true) => return Ok(index),
+                Some(true) => {
+                    if !looked {
+                        // The last to arrive: whoever let it pass may have no cell, and be killed before it wakes.
+                        primitive::wake(&self.word.phase, u32::MAX);
+                    }
+                    return Ok(index);
+                }
                 Some(false) => return Err(Failed::Broken),
                 None if looked && wait.spins() => continue,
                 None => looked = true,
@@ -302,7 +308,7 @@ impl Barrier<'_> {
         let next = phase.wrapping_add(GENERATION);
         let ended =
             self.word.phase.compare_exchange(phase, next, Ordering::SeqCst, Ordering::Relaxed).is_ok();
-        // Also where somebody else was faster: that one may have no cell, and be killed before it wakes.
+        // Also where somebody else was faster, for the same reason.
         primitive::wake(&self.word.phase, u32::MAX);
         if ended && noted != 0 {
             // Before the numbers come again.
