@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use forkyard::channel::ByteQueue;
+use forkyard::channel::{ByteQueue, JoinableQueue, Work};
 use forkyard::sync::{
     Array, ArrayGuard, Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, MutexGuard, Once, RLock,
     RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, Value,
@@ -47,6 +47,7 @@ pub(crate) struct Objects {
     pub(crate) three: Barrier,
     /// For two messages.
     pub(crate) queue: ByteQueue,
+    pub(crate) work: JoinableQueue<u64>,
     /// One for each victim.
     pub(crate) closings: Vec<ByteQueue>,
 }
@@ -69,6 +70,7 @@ impl Objects {
             two: Barrier::new(2).unwrap(),
             three: Barrier::new(3).unwrap(),
             queue: ByteQueue::bounded(2).unwrap(),
+            work: JoinableQueue::bounded(2).unwrap(),
             closings: (0..CLOSINGS).map(|_| ByteQueue::bounded(1).unwrap()).collect(),
         }
     }
@@ -81,6 +83,8 @@ pub(crate) struct Actor {
     pub(crate) array: Option<ArrayGuard<'static, u64>>,
     pub(crate) read: Option<RwLockReadGuard<'static, [u64; 2]>>,
     pub(crate) write: Option<RwLockWriteGuard<'static, [u64; 2]>>,
+    /// What it got and has not finished.
+    pub(crate) work: Option<Work<u64>>,
     /// The copy that it made of itself.
     pub(crate) fork: i32,
     /// Which victim's turn it is.
@@ -108,6 +112,7 @@ impl Actor {
             array: None,
             read: None,
             write: None,
+            work: None,
             fork: 0,
             round: 0,
             made: Vec::with_capacity(10),

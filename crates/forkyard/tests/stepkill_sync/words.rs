@@ -117,6 +117,21 @@ pub(crate) fn operation(word: &str) -> Operation {
             }
             "never"
         },
+        "work.put" => |actor| put(actor.objects.work.put(7)),
+        "work.get" => |actor| match actor.objects.work.get() {
+            Ok(work) if *work == 7 => done(actor.work = Some(work)),
+            _ => "failed",
+        },
+        "work.finish" => |actor| match actor.work.take().map(forkyard::channel::Work::finish) {
+            Some(Ok(7)) => "ok",
+            _ => "failed",
+        },
+        "work.return" => |actor| done(drop(actor.work.take())),
+        "work.join" => |actor| told(actor.objects.work.join()),
+        "work.drain" => |actor| {
+            let works = std::iter::from_fn(|| actor.objects.work.try_get().ok());
+            number(works.map(|work| assert_eq!(work.finish().unwrap(), 7)).count())
+        },
         "closing.put" => |actor| put(actor.objects.closings[actor.round % CLOSINGS].put(SHORT)),
         "closing.get" => |actor| got(actor.objects.closings[actor.round % CLOSINGS].get()),
         "closing.close" => |actor| {

@@ -1,6 +1,6 @@
 //! Queues: no message is lost that was put, none comes twice, and nobody waits for the dead.
 
-use crate::stage::{A, C, Stage, Told, eventually};
+use crate::stage::{A, B, C, Stage, Told, eventually};
 use crate::sweep::Case;
 
 pub(crate) const CASES: &[Case] = &[
@@ -62,8 +62,40 @@ pub(crate) const CASES: &[Case] = &[
             stage.expect(C, "closing.put", &["closed"]).map(drop)
         })
     },
+    Case {
+        before: |stage| stage.expect(C, "work.put", &["ok"]).map(drop),
+        waiting: |stage| stage.block(A, "work.join"),
+        ..Case::new("JoinableQueue: get", "/ work.get /", all_is_finished)
+    },
+    Case {
+        before: |stage| stage.expect(C, "work.put", &["ok"]).map(drop),
+        waiting: |stage| stage.block(A, "work.join"),
+        ..Case::new("JoinableQueue: finish", "work.get / work.finish /", all_is_finished)
+    },
+    Case {
+        before: |stage| stage.expect(C, "work.put", &["ok"]).map(drop),
+        waiting: |stage| stage.block(A, "work.join"),
+        ..Case::new("JoinableQueue: give back", "work.get / work.return /", all_is_finished)
+    },
+    Case {
+        before: |stage| stage.expect(C, "work.put", &["ok"]).map(drop),
+        relieve: |stage| stage.expect(C, "work.drain", &["1"]).map(drop),
+        ..Case::new("JoinableQueue: join", "/ work.join /", |stage| {
+            stage.expect(B, "work.join", &["ok"])?;
+            stage.expect(C, "work.put work.drain", &["ok 1"]).map(drop)
+        })
+    },
     Case::new("Queue: make one, fill and drop it", "/ make.queue drop /", |stage| rest(stage, &["0"])),
 ];
+
+/// What the victim had not finished comes back when it is cleaned up, and is finished here; then nobody waits any more.
+fn all_is_finished(stage: &mut Stage) -> Told {
+    stage.settle()?;
+    stage.expect(C, "work.drain", &["0", "1"])?;
+    stage.expect_answer(A, &["ok"])?;
+    stage.expect(C, "work.join work.put work.put work.drain", &["ok ok ok 2"])?;
+    stage.expect(B, "work.join", &["ok"]).map(drop)
+}
 
 /// So many messages are there, all whole; and there is room for as many as ever.
 fn rest(stage: &mut Stage, expected: &[&str]) -> Told {
