@@ -5,6 +5,7 @@
 
 pub mod flood;
 pub mod kept;
+pub mod locks;
 pub mod options;
 pub mod procfs;
 pub mod rounds;

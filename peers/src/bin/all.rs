@@ -1,10 +1,11 @@
 //! The whole benchmark in one run; see `peers/run`.
 
-use forkyard_peers::{options::Options, serve, start, table::Report};
+use forkyard_peers::{locks, options::Options, serve, start, table::Report};
 
 fn main() {
     let options = Options::from_args();
     let mut report = Report::new(options.json, options.rounds);
+    locks::run(&options, &mut report);
     start::run(&options, &mut report);
     serve::run(&options, &mut report);
     report.finish();

@@ -184,7 +184,10 @@ fn socket(parties: (usize, usize), size: usize, length: Duration) -> Option<f64>
 }
 
 /// Boxes between threads: what a queue in one process may cost.
-struct Crossbeam(Option<crossbeam_channel::Sender<Box<[u8]>>>, Option<crossbeam_channel::Receiver<Box<[u8]>>>);
+struct Crossbeam(
+    Option<crossbeam_channel::Sender<Box<[u8]>>>,
+    Option<crossbeam_channel::Receiver<Box<[u8]>>>,
+);
 
 impl Carrier for Crossbeam {
     fn send(&mut self, message: &[u8]) {

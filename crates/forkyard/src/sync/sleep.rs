@@ -14,6 +14,10 @@ pub(crate) const MOST_WATCHED: usize = 120;
 /// How long a sleep lasts at most: then its caller looks for what no event told it, a deadlock or a death without a witness.
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
 
+/// The kernel wakes one of those who watch a life, and each one who is woken wakes so many more, before it looks: so the first is not
+/// kept up by all the others, and one that is killed on its way does not keep the news to itself.
+const PASSED_ON: u32 = 2;
+
 /// Why a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slept {
@@ -27,7 +31,7 @@ pub(crate) enum Slept {
     Interrupted,
 }
 
-/// Sleeps while `word` has the value `expected` and all of `watched` live. Whoever is woken by a death wakes the others that
+/// Sleeps while `word` has the value `expected` and all of `watched` live. Whoever is woken by a death wakes others that
 /// watch the same life.
 pub(crate) fn sleep(
     lives: &impl Lives,
@@ -43,7 +47,7 @@ pub(crate) fn sleep(
             Life::Alive(life) => match watch(life) {
                 Some(value) => words.push(life, value),
                 None => {
-                    primitive::wake(life, u32::MAX);
+                    primitive::wake(life, PASSED_ON);
                     return Slept::Look;
                 }
             },
@@ -54,8 +58,7 @@ pub(crate) fn sleep(
     let woken = primitive::wait(words.all(), earlier(until, slice));
     for &(life, value) in &words.all()[1..] {
         if life.load(primitive::Ordering::Acquire) != value {
-            // The kernel wakes one of those who watch a life.
-            primitive::wake(life, u32::MAX);
+            primitive::wake(life, PASSED_ON);
         }
     }
     match woken {

@@ -4,9 +4,9 @@
 //! fcntl gets numbers; a descriptor's number is taken over once, by the process that inherited it for this.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The tester's end of the channel of one actor.
 pub(crate) struct Channel {
@@ -35,6 +35,11 @@ impl Channel {
     pub(crate) fn answer(&self, within: Duration) -> Option<String> {
         self.ours.set_read_timeout(Some(within)).unwrap();
         receive(&self.ours)
+    }
+
+    /// True if an answer can be read.
+    pub(crate) fn has_answer(&self) -> bool {
+        forkyard_sys::poll::readable([self.ours.as_fd()], Some(Instant::now())).unwrap()[0]
     }
 
     /// Forgets answers and commands that nobody will read.

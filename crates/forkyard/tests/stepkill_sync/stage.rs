@@ -115,6 +115,14 @@ impl Stage {
         eventually(&format!("actor {actor} sleeps in {command:?}"), || sleeps(self.pids[actor]))
     }
 
+    /// The same, and waits until it sleeps in the operation or is done with it.
+    pub(crate) fn send(&mut self, actor: usize, command: &str) -> Told {
+        self.tell(actor, command);
+        eventually(&format!("actor {actor} is at {command:?}"), || {
+            sleeps(self.pids[actor]) || self.actors[actor].has_answer()
+        })
+    }
+
     pub(crate) fn answer(&mut self, actor: usize) -> Told<String> {
         let since = Instant::now();
         let answer = self.actors[actor].answer(self.deadline);

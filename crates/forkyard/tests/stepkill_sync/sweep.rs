@@ -10,7 +10,7 @@ use crate::stage::{Census, DEADLINE, MEMBERS, Stage, Told, Who, is_sleep, sleeps
 use crate::trace::{Boundary, Next, Stop, Tracee, Until};
 
 /// About how many instructions are points that nothing else makes one.
-const POINTS: usize = 60;
+const POINTS: usize = 40;
 
 /// After so many failures an operation is given up.
 const ENOUGH: usize = 5;

@@ -123,10 +123,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         waiting: |stage| stage.block(A, "three.wait"),
-        relieve: |stage| {
-            stage.tell(B, "three.wait");
-            Ok(())
-        },
+        relieve: |stage| stage.send(B, "three.wait"),
         ..Case::new("Barrier: one of three arrives", "/ three.wait /", |stage| {
             stage.settle()?;
             break_if_waiting(stage, "three", "2")?;
