@@ -80,7 +80,7 @@ versions) tested ;;
 build) build ;;
 test)
     environment "$2" pytest
-    exec "target/venv-$2/bin/python" -P -m pytest -q python/tests "${@:3}"
+    exec "target/venv-$2/bin/python" -P -m pytest -q --basetemp="target/pytest-$2" python/tests "${@:3}"
     ;;
 check)
     version=$(tested | head -1)

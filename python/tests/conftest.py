@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -45,19 +46,22 @@ def deadline() -> Iterator[None]:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def program(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a program in a new interpreter and session; whatever it leaves is killed."""
 
     def run(source: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         path = tmp_path / "program.py"
         path.write_text(textwrap.dedent(source))
+        # A program that is killed leaves what the standard library keeps there; and socket addresses are short.
+        directory = tempfile.TemporaryDirectory(prefix="fy", ignore_cleanup_errors=True)
+        request.addfinalizer(directory.cleanup)
         command = [sys.executable, "-W", "error::ResourceWarning", str(path), *args]
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | env,
+            env=os.environ | {"TMPDIR": directory.name} | env,
             start_new_session=True,
         ) as running:
             try:
