@@ -16,9 +16,7 @@ fn visit(open: Event, visits: Mutex<u32>) {
     let name = process::current().name();
     // With a time-out, and something to do meanwhile.
     while let Err(error) = open.wait_timeout(Duration::from_millis(100)) {
-        if !error.is_timeout() {
-            panic!("{error}");
-        }
+        assert!(error.is_timeout(), "{error}");
         println!("{name}: still closed");
     }
     // What the mutex protects cannot be reached without it.

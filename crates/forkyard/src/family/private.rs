@@ -32,7 +32,7 @@ pub fn has_arena() -> bool {
 pub fn attach(fd: OwnedFd) -> Result<()> {
     match shm::existing() {
         None => shm::attach(fd),
-        Some(arena) if memfd::is_same(&arena.fd(), &fd) => Ok(()),
+        Some(arena) if memfd::is_same(arena.fd(), &fd) => Ok(()),
         Some(_) => {
             let why =
                 "this process uses another family's already; have it attached before it makes shared objects";
