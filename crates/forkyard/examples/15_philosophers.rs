@@ -36,7 +36,7 @@ fn philosopher(left: Fork, right: Fork, all: Barrier) {
             first = left.lock().unwrap();
             second
         }
-        Err(error) => panic!("{error}"),
+        Err(other) => Err(other).unwrap(),
     };
     *first += 1;
     *second += 1;

@@ -95,6 +95,7 @@ pub(crate) struct Actor {
 
 /// An object of some size.
 #[allow(dead_code, reason = "it is held, and that is all")]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum Made {
     Small(Mutex<[u8; 8]>),
     Half(Mutex<[u8; 30_000]>),

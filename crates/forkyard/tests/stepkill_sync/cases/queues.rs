@@ -47,11 +47,11 @@ pub(crate) const CASES: &[Case] = &[
             rest(stage, &["1", "2"])
         })
     },
-    Case::new("Queue: large put", "/ queue.put_large /", |stage| large_rest(stage)),
-    Case::new("Queue: loan and send", "/ queue.send /", |stage| large_rest(stage)),
+    Case::new("Queue: large put", "/ queue.put_large /", large_rest),
+    Case::new("Queue: loan and send", "/ queue.send /", large_rest),
     Case {
         before: |stage| stage.expect(C, "queue.put_large", &["ok"]).map(drop),
-        ..Case::new("Queue: large get, and drop of the sample", "/ queue.get /", |stage| large_rest(stage))
+        ..Case::new("Queue: large get, and drop of the sample", "/ queue.get /", large_rest)
     },
     Case {
         waiting: |stage| stage.block(A, "closing.get"),
