@@ -33,8 +33,9 @@ struct Wait<'a, W> {
 }
 
 impl<'a, W: Waiter> Wait<'a, W> {
+    /// Whoever waits for a signal waits longer, as a rule, than for a lock, and looks less often before it sleeps.
     fn new(waiter: &'a mut W) -> Wait<'a, W> {
-        Wait { waiter, spins: primitive::SPINS, slept: false, end: None }
+        Wait { waiter, spins: primitive::SPINS / 5, slept: false, end: None }
     }
 
     /// True if the words should be looked at again before a sleep.
