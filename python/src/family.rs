@@ -1,4 +1,8 @@
 //! The family's shared memory, as it is handed to children that this library does not start.
+//!
+//! # Safety
+//! Whoever calls `attach` gives a descriptor away: it is the only place where a number becomes an owned descriptor.
+#![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -20,7 +24,6 @@ pub(crate) fn attach(fd: RawFd) -> PyResult<()> {
         return Ok(());
     }
     // SAFETY: the caller gives the descriptor away.
-    #[allow(unsafe_code)]
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     family::attach(fd).map_err(raise)
 }
