@@ -76,10 +76,14 @@ step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --work
 tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
 
 mapfile -t again < <(process_tests)
-for fallback in clone3 clone-parent all; do
+for fallback in clone3 all; do
     tests "without $fallback" 480 \
         env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
 done
+# The server starts its processes in the same way without that and without everything.
+mapfile -t again_here < <(process_tests | grep -v serve)
+tests "without clone-parent" 300 \
+    env FORKYARD_TEST_FALLBACK=clone-parent cargo test --quiet --workspace --no-fail-fast "${again_here[@]}"
 tests "without close-range and pidfd-info" 240 \
     env FORKYARD_TEST_FALLBACK=close-range,pidfd-info cargo test --quiet -p forkyard --no-fail-fast \
     --test=process --test=lifetime --test=waiting --test=identity --test=surroundings --test=command

@@ -24,7 +24,6 @@ fn philosopher(left: Fork, right: Fork, all: Barrier) {
     // All have one fork now, so what rarely happens happens.
     all.wait().unwrap();
     let mut second = match right.lock() {
-        Ok(second) => second,
         Err(LockError::Deadlock(deadlock)) => {
             println!("{name} was told of a deadlock:");
             for blocked in deadlock.circle() {
@@ -36,7 +35,7 @@ fn philosopher(left: Fork, right: Fork, all: Barrier) {
             first = left.lock().unwrap();
             second
         }
-        Err(other) => Err(other).unwrap(),
+        other => other.unwrap(),
     };
     *first += 1;
     *second += 1;
