@@ -37,11 +37,11 @@ fn derive(mut input: DeriveInput) -> syn::Result<TokenStream> {
     Ok(quote! {
         // SAFETY: a fixed layout, and every field is `ShmSafe`, which the function below has the compiler check.
         #[automatically_derived]
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, reason = "the derive has checked what the trait asks for")]
         unsafe impl #generics forkyard::ShmSafe for #name #arguments #bounds {}
 
         const _: () = {
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "that it compiles is the check")]
             fn every_field_is_shm_safe #generics () #bounds {
                 #(#checks)*
             }

@@ -20,6 +20,7 @@ fn write_slowly(name: &str) {
     for piece in [&name, " one", " two", " three\n"].repeat(2) {
         // An error here means that nobody listens any more.
         let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+        // Writing takes its time, so that without a lock the others come in between.
         sleep(Duration::from_millis(3));
     }
 }

@@ -14,6 +14,7 @@ use forkyard::sync::Semaphore;
 
 #[forkyard::task]
 fn a(done: Semaphore) {
+    // Work that takes long enough for B to come first, if it did not wait.
     sleep(Duration::from_millis(50));
     println!("A: the table is laid");
     // Gives a permit, and wakes whoever waits for one.

@@ -20,6 +20,7 @@ fn eat(seats: BoundedSemaphore, seated: Value<AtomicU32>, most: Value<AtomicU32>
     seats.acquire().unwrap();
     let now = seated.fetch_add(1, Ordering::Relaxed) + 1;
     most.fetch_max(now, Ordering::Relaxed);
+    // The meal.
     sleep(Duration::from_millis(20));
     println!("{} has eaten", process::current().name());
     seated.fetch_sub(1, Ordering::Relaxed);

@@ -56,11 +56,11 @@ pub mod channel;
 mod error;
 mod fd;
 mod global;
-#[allow(dead_code, unused_imports)]
+
 mod primitive;
-#[allow(dead_code, unused_imports)]
+
 mod shm;
-#[allow(dead_code)]
+
 pub mod sync;
 mod sync_std;
 mod time;

@@ -31,6 +31,7 @@ pub(crate) fn run(top: &Top) -> u8 {
         if top.once || code != exit::OK {
             return code;
         }
+        // No event says that a family has changed; how often to look is the user's to say.
         std::thread::sleep(top.interval);
     }
 }

@@ -40,11 +40,6 @@ impl Id {
     pub(crate) fn slot(self) -> u32 {
         (self.0.get() & Id::SLOTS) - 1
     }
-
-    /// Which process of those that had the slot it is, as far as 18 bits tell.
-    pub(crate) fn incarnation(self) -> u32 {
-        self.0.get() >> Id::SLOT_BITS
-    }
 }
 
 /// What the kernel sets in a life word when its process ends (futex(2)).

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use forkyard_sys::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::allocate::{Found, HEADER};
+use super::allocate::Found;
 use super::arena::{self, Arena};
 use super::block::State;
 use super::join::reap;
@@ -258,23 +258,17 @@ impl<'de, T: Payload> Deserialize<'de> for Shared<T> {
 #[derive(Clone, Copy)]
 pub(crate) struct ObjectRef {
     found: Found,
-    generation: u32,
 }
 
 impl ObjectRef {
     /// An object that is being freed.
     pub(super) fn of(found: Found) -> ObjectRef {
-        ObjectRef { found, generation: 0 }
+        ObjectRef { found }
     }
 
     /// Where its block begins.
     pub(crate) fn offset(&self) -> u64 {
         self.found.offset
-    }
-
-    /// Which object of those that had the block it is.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
     }
 
     /// What it is; `None` if somebody scribbled.
@@ -325,7 +319,7 @@ impl ObjectRef {
 pub(crate) fn object_at(offset: u64) -> Option<ObjectRef> {
     let found = arena::existing()?.block_at(offset)?;
     match found.block.state() {
-        State::Live(generation) => Some(ObjectRef { found, generation }),
+        State::Live(_) => Some(ObjectRef { found }),
         _ => None,
     }
 }
@@ -334,11 +328,8 @@ pub(crate) fn object_at(offset: u64) -> Option<ObjectRef> {
 pub(crate) fn for_each_object(mut visit: impl FnMut(ObjectRef)) {
     let Some(arena) = arena::existing() else { return };
     arena.for_each_block(|found| {
-        if let State::Live(generation) = found.block.state() {
-            visit(ObjectRef { found, generation });
+        if let State::Live(_) = found.block.state() {
+            visit(ObjectRef { found });
         }
     });
 }
-
-/// Bytes before an object's payload.
-pub(crate) const OVERHEAD: u64 = HEADER;

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::base::Base;
-use super::data::{Atomic, Data, HasLock};
+use super::data::{Atomic, Data};
 use super::error::LockError;
+use super::owned::HasLock;
 use crate::error::{Error, Kind as Reason, Result};
-use crate::shm::{Id, Kind, Payload, ShmSafe};
+use crate::shm::{Kind, Payload, ShmSafe};
 use crate::time::Deadline;
 
 /// The shared part.
@@ -264,9 +265,4 @@ impl<T: ShmSafe + fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         <[T]>::fmt(self, f)
     }
-}
-
-/// Takes a dead owner out of the lock, and has everybody look again.
-pub(super) fn repair(state: &State, dead: Id) {
-    state.0.raw.repair(dead);
 }

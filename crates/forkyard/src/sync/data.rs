@@ -17,15 +17,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::base::Base;
 use super::error::LockError;
+use super::owned::HasLock;
 use crate::error::Result;
 use crate::shm::{Payload, Shared, ShmSafe};
-
-/// A payload that is a lock.
-pub(super) trait HasLock: Payload {
-    fn base(&self) -> &Base;
-}
 
 /// Elements in shared memory, and a lock.
 pub(super) struct Data<S: 'static, T> {

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use super::raw::Holder;
-use super::{array, bounded, lock, mutex, once, rlock, rwlock, value};
+use super::{bounded, owned, rwlock};
 use crate::shm::{self, Family, Kind, Lives, Me, ObjectRef, WaitInfo};
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 /// Most waiting threads that a search looks at.
 const MOST: usize = 4096;
@@ -229,33 +229,14 @@ fn name(object: u64) -> LockName {
 
 /// Whom this thread waits for if it waits for this object. `None`: it waits for something else than a lock.
 fn blockers(object: ObjectRef, waiter: Holder) -> Option<Blockers> {
-    match object.kind()? {
-        Kind::Mutex => {
-            let (state, _) = object.get::<mutex::State, AtomicU8>()?;
-            Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
-        }
-        Kind::Value => {
-            let (state, _) = object.get::<value::State, AtomicU8>()?;
-            Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
-        }
-        Kind::Array => {
-            let (state, _) = object.get::<array::State, AtomicU8>()?;
-            Some(Blockers::one(state.0.raw.holder(), state.0.reports()))
-        }
-        Kind::RLock => {
-            let (state, _) = object.get::<rlock::State, AtomicU8>()?;
-            Some(Blockers::one(state.base.raw.holder(), state.base.reports()))
-        }
-        Kind::Once => {
-            let (state, _) = object.get::<once::State, AtomicU8>()?;
-            Some(Blockers::one(state.base.raw.holder(), state.base.reports()))
-        }
-        Kind::Lock => {
-            let (state, _) = object.get::<lock::State, AtomicU8>()?;
-            // Somebody else may release what it has itself.
-            let holder = state.0.raw.holder().filter(|holder| *holder != waiter);
-            Some(Blockers::one(holder, state.0.reports()))
-        }
+    let kind = object.kind()?;
+    if let Some(lock) = owned::lock_of(object) {
+        let holder = lock.raw.holder();
+        // Somebody else may release the `Lock` that it has itself.
+        let holder = holder.filter(|holder| kind != Kind::Lock || *holder != waiter);
+        return Some(Blockers::one(holder, lock.reports()));
+    }
+    match kind {
         Kind::RwLock => {
             let (state, cells) = object.get::<rwlock::State, AtomicU64>()?;
             let threads = state.with(cells, |readers| readers.blockers(waiter));

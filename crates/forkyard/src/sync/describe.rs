@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU8;
 
 use super::base::Base;
-use super::{array, barrier, bounded, event, lock, mutex, once, rlock, rwlock, semaphore, value};
+use super::{barrier, bounded, event, owned, rwlock, semaphore};
 use crate::shm::{Id, Kind, ObjectRef};
 
 /// Somebody who holds an object.
@@ -25,15 +25,10 @@ pub(crate) struct Description {
 
 /// What this object says.
 pub(crate) fn describe(object: ObjectRef) -> Description {
+    if let Some(lock) = owned::lock_of(object) {
+        return of_lock(lock);
+    }
     match object.kind() {
-        Some(Kind::Mutex) => object.get().map(|(state, _): (&mutex::State, &[AtomicU8])| of_lock(&state.0)),
-        Some(Kind::Value) => object.get().map(|(state, _): (&value::State, &[AtomicU8])| of_lock(&state.0)),
-        Some(Kind::Array) => object.get().map(|(state, _): (&array::State, &[AtomicU8])| of_lock(&state.0)),
-        Some(Kind::Lock) => object.get().map(|(state, _): (&lock::State, &[AtomicU8])| of_lock(&state.0)),
-        Some(Kind::RLock) => {
-            object.get().map(|(state, _): (&rlock::State, &[AtomicU8])| of_lock(&state.base))
-        }
-        Some(Kind::Once) => object.get().map(|(state, _): (&once::State, &[AtomicU8])| of_lock(&state.base)),
         Some(Kind::RwLock) => object.get().map(|(state, cells)| rwlock::describe(state, cells)),
         Some(Kind::Semaphore) => object.get().map(|(shared, cells)| semaphore::describe(shared, cells)),
         Some(Kind::BoundedSemaphore) => object.get().map(|(shared, cells)| bounded::describe(shared, cells)),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base::Base;
 use super::error::LockError;
+use super::owned::HasLock;
 use super::raw::Released;
 use crate::error::{Error, Kind, Result};
 use crate::shm::{self, Id, Payload, Shared};
@@ -28,6 +29,12 @@ pub(super) struct State(pub(super) Base);
 // SAFETY: atomics only, `repr(C)`, all-zero is a free lock.
 unsafe impl Payload for State {
     const KIND: shm::Kind = shm::Kind::Lock;
+}
+
+impl HasLock for State {
+    fn base(&self) -> &Base {
+        &self.0
+    }
 }
 
 /// A lock without data, which may be released by another process or thread than the one that acquired it.
@@ -307,9 +314,4 @@ impl fmt::Debug for LockGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}, acquired", self.lock)
     }
-}
-
-/// Takes a dead owner out of the lock, and has everybody look again.
-pub(super) fn repair(state: &State, dead: Id) {
-    state.0.raw.repair(dead);
 }

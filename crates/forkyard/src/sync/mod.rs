@@ -15,6 +15,7 @@ mod event;
 mod lock;
 mod mutex;
 mod once;
+mod owned;
 mod raw;
 mod reap;
 mod rlock;

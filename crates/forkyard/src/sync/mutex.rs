@@ -18,8 +18,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::base::Base;
 use super::error::LockError;
+use super::owned::HasLock;
 use crate::error::Result;
-use crate::shm::{self, Id, Payload, Shared, ShmSafe};
+use crate::shm::{self, Payload, Shared, ShmSafe};
 use crate::time::Deadline;
 
 /// The shared part.
@@ -29,6 +30,12 @@ pub(super) struct State(pub(super) Base);
 // SAFETY: atomics only, `repr(C)`, all-zero is a free lock.
 unsafe impl Payload for State {
     const KIND: shm::Kind = shm::Kind::Mutex;
+}
+
+impl HasLock for State {
+    fn base(&self) -> &Base {
+        &self.0
+    }
 }
 
 /// Data that processes share, one at a time.
@@ -250,9 +257,4 @@ impl<T: ShmSafe + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         T::fmt(self, f)
     }
-}
-
-/// Takes a dead owner out of the mutex, and has everybody look again.
-pub(super) fn repair(state: &State, dead: Id) {
-    state.0.raw.repair(dead);
 }

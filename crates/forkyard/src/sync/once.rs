@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::base::Base;
 use super::error::LockError;
+use super::owned::HasLock;
 use crate::error::Result;
 use crate::primitive::{AtomicU32, Ordering};
-use crate::shm::{self, Id, Payload, Shared};
+use crate::shm::{self, Payload, Shared};
 use crate::time::Deadline;
 
 /// The shared part. `done`: 1 from when it is done; stored with Release by the lock's owner, once.
@@ -30,6 +31,12 @@ pub(super) struct State {
 // SAFETY: atomics only, `repr(C)`, all-zero is not done and free.
 unsafe impl Payload for State {
     const KIND: shm::Kind = shm::Kind::Once;
+}
+
+impl HasLock for State {
+    fn base(&self) -> &Base {
+        &self.base
+    }
 }
 
 /// Something that is to be done once, by whichever process or thread comes first, before all others go on.
@@ -168,9 +175,4 @@ impl fmt::Debug for Once {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.state.fmt(f)
     }
-}
-
-/// Takes a dead owner out, and has everybody look again.
-pub(super) fn repair(state: &State, dead: Id) {
-    state.base.raw.repair(dead);
 }

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
-use super::{array, barrier, bounded, condition, lock, mutex, once, rlock, rwlock, semaphore, value};
+use super::{barrier, bounded, condition, owned, rwlock, semaphore};
 use crate::shm::{self, Id, Kind, ObjectRef, Payload};
 
 /// Cleans up after all participants that have died; true if there was one.
@@ -29,12 +29,11 @@ pub(crate) fn reap() -> bool {
 
 /// Brings an object into a state that a living process could have left, and has its sleepers look at it.
 fn repair(object: ObjectRef, dead: Id) {
+    if let Some(lock) = owned::lock_of(object) {
+        lock.raw.repair(dead);
+    }
     match object.kind() {
         Some(Kind::SharedMemory) => shm::remove_name(object, dead),
-        Some(Kind::Mutex) => with(object, |state| mutex::repair(state, dead)),
-        Some(Kind::RLock) => with(object, |state| rlock::repair(state, dead)),
-        Some(Kind::Once) => with(object, |state| once::repair(state, dead)),
-        Some(Kind::Lock) => with(object, |state| lock::repair(state, dead)),
         Some(Kind::RwLock) => with_cells(object, |state, cells| rwlock::repair(state, cells, dead)),
         Some(Kind::Semaphore) => with_cells(object, |shared, cells| semaphore::repair(shared, cells, dead)),
         Some(Kind::BoundedSemaphore) => {
@@ -42,8 +41,6 @@ fn repair(object: ObjectRef, dead: Id) {
         }
         Some(Kind::Barrier) => with_cells(object, |shared, cells| barrier::repair(shared, cells, dead)),
         Some(Kind::Condition) => with(object, condition::repair),
-        Some(Kind::Value) => with(object, |state| value::repair(state, dead)),
-        Some(Kind::Array) => with(object, |state| array::repair(state, dead)),
         // At an event nothing is owed.
         _ => {}
     }

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::base::Base;
 use super::error::LockError;
+use super::owned::HasLock;
 use crate::error::{Error, Kind, Result};
 use crate::primitive::{AtomicU32, Ordering};
-use crate::shm::{self, Id, Payload, Shared};
+use crate::shm::{self, Payload, Shared};
 use crate::time::Deadline;
 
 /// The shared part.
@@ -32,6 +33,12 @@ pub(super) struct State {
 // SAFETY: atomics only, `repr(C)`, all-zero is a free lock.
 unsafe impl Payload for State {
     const KIND: shm::Kind = shm::Kind::RLock;
+}
+
+impl HasLock for State {
+    fn base(&self) -> &Base {
+        &self.base
+    }
 }
 
 /// A lock without data that the thread that has it may acquire again, and that only this thread may release, as often as it
@@ -334,9 +341,4 @@ impl fmt::Debug for RLockGuard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}, acquired", self.lock)
     }
-}
-
-/// Takes a dead owner out of the lock, and has everybody look again.
-pub(super) fn repair(state: &State, dead: Id) {
-    state.base.raw.repair(dead);
 }
