@@ -1,31 +1,50 @@
 #!/usr/bin/env bash
-# What must hold, step by step. Each step has a time limit, and each that runs tests is checked for leaks
-# (ci/leaks.py). A failed step does not stop the next one; the last line is the sum.
+# What must hold, step by step, a line each. Each step has a time limit, and each that runs tests is checked for leaks
+# (ci/leaks.py). A step's output is in target/test-logs; of one that failed, what tells why is printed. A failed step
+# does not stop the next one; the last line is the sum.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=target/test-logs
+rm -rf "$logs"
+mkdir -p "$logs"
 failed_steps=()
 steps_passed=0
 
 # step NAME SECONDS COMMAND…
 step() {
-    local name=$1 limit=$2 code start=$SECONDS
+    local name=$1 limit=$2 log="$logs/${1//[^a-z0-9.]/-}.log" code start=$SECONDS outcome
     shift 2
-    echo
-    echo "== $name"
-    timeout --foreground --kill-after=20 "$limit" "$@" 2>&1 | tee -a "$log"
-    code=${PIPESTATUS[0]}
-    if [ "$code" = 0 ]; then
+    printf '%s: ' "$name"
+    timeout --foreground --kill-after=20 "$limit" "$@" >"$log" 2>&1 </dev/null
+    code=$?
+    case $code in
+    0)
+        outcome=ok
         steps_passed=$((steps_passed + 1))
-        echo "== $name: ok, $((SECONDS - start)) s"
-    else
-        [ "$code" = 77 ] && { echo "== $name: skipped"; return; }
-        [ "$code" = 124 ] && echo "== $name: still running after $limit s, ended"
+        ;;
+    77) outcome="skipped: $(tail -1 "$log")" ;;
+    124) outcome="FAILED: still running after $limit s, ended" ;;
+    *) outcome="FAILED with exit code $code" ;;
+    esac
+    echo "$outcome, $((SECONDS - start)) s"
+    if [ "${outcome%%[: ]*}" = FAILED ]; then
         failed_steps+=("$name")
-        echo "== $name: FAILED with exit code $code after $((SECONDS - start)) s"
+        why "$log" | sed 's/^/        /'
+        echo "        (all of it: $log)"
     fi
+}
+
+# What of a log tells why its step failed: the reports of failed tests, leaks, errors, and the end.
+why() { # LOG
+    awk '
+        /^failures:$/ {report = 1; lines = 0}
+        /^test result: / {report = 0}
+        report && lines++ < 60 {print; next}
+        /^leaks: |^error|^warning|^E   |^FAILED|hung for|never happened|\.\.\. FAILED$|panicked at [^ ]*tests\// {if (others++ < 60) print}
+    ' "$1"
+    echo "… and its end:"
+    tail -15 "$1"
 }
 
 # tests NAME SECONDS COMMAND…: the same under the leak check.
@@ -96,7 +115,7 @@ if [ -n "$runner" ]; then
     tests "as pid 1 of a pid namespace" 480 \
         env "CARGO_TARGET_${target}_RUNNER=$runner" cargo test --quiet --workspace --no-fail-fast "${again[@]}"
 else
-    echo "== as pid 1 of a pid namespace: skipped, this machine does not let us make one"
+    echo "as pid 1 of a pid namespace: skipped: this machine does not let us make one"
 fi
 
 tests "kill storm" 180 ci/storm.py --connections 10000 target/debug/forkyard
@@ -121,7 +140,7 @@ fi
 read -r passed failed < <(awk '
     /^test result: /{p += $4; f += $6}
     / in [0-9.]+s( \([0-9:]+\))?$/{for (i = 2; i <= NF; i++) {if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^(failed|errors?),?$/) f += $(i-1)}}
-    END {print p + 0, f + 0}' "$log")
+    END {print p + 0, f + 0}' "$logs"/*.log)
 passed=$((passed + steps_passed))
 echo
 if [ ${#failed_steps[@]} -gt 0 ]; then
