@@ -1,7 +1,7 @@
 //! Shared mappings that own their address range.
 //!
 //! # Safety
-//! A [`Mapping`] is made from a whole sealed file, so every byte of its range stays backed for as long as it
+//! A [`Mapping`] is made from a sealed file, so every byte of its range stays backed for as long as it
 //! lives; it hands out the address and length and nothing more.
 #![allow(unsafe_code)]
 
@@ -52,6 +52,30 @@ impl Mapping {
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, fd, 0)? };
         let address = NonNull::new(address.cast()).ok_or(rustix::io::Errno::NOMEM)?;
         Ok(Mapping { address, len })
+    }
+
+    /// Maps `len` bytes of a sealed memfd from `offset` on, to read, and to write without the file being changed: a page is this
+    /// process's own from its first write on.
+    ///
+    /// # Errors
+    /// `EINVAL`: the file is not sealed against shrinking, or has not so many bytes; or `offset` is not at a page.
+    /// `ENOMEM`, `EAGAIN`: no address space.
+    pub fn private(fd: impl AsFd, offset: u64, len: usize) -> Result<Mapping> {
+        /// linux/mman.h, Linux 5.14.
+        const MADV_POPULATE_READ: i32 = 22;
+        let size = crate::memfd::sealed_size(&fd)?.unwrap_or(0);
+        if len == 0 || offset.checked_add(len as u64).is_none_or(|end| end > size) {
+            return Err(Errno::INVAL);
+        }
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE;
+        // SAFETY: a new range at an address of the kernel's choice; nothing mapped before is touched.
+        let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset)? };
+        let address = NonNull::new(address.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        let mapping = Mapping { address, len };
+        // One call instead of many faults; where it is not known, the faults.
+        let _ = mapping.advise(0, len, MADV_POPULATE_READ);
+        Ok(mapping)
     }
 
     /// Takes real memory for a range of a writable mapping, so that shortage is an error here and never a SIGBUS later. Does

@@ -79,6 +79,7 @@ pub use shm::{SharedMemory, ShmSafe};
 /// What the macros' output uses.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::channel::private as channel;
     pub use crate::family::private as family;
     pub use crate::process::private::*;
     pub use crate::serve::private::*;

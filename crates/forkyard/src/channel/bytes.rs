@@ -130,8 +130,17 @@ impl ByteQueue {
         self.put_waiting(message, Wait::Until(deadline.into()))
     }
 
+    /// What it is made of.
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     #[inline]
-    fn put_waiting<'a>(&self, message: &'a [u8], wait: Wait) -> std::result::Result<(), PutError<&'a [u8]>> {
+    pub(super) fn put_waiting<'a>(
+        &self,
+        message: &'a [u8],
+        wait: Wait,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
         self.core.put(message, wait).map_err(|refused| PutError::of(message, refused))
     }
 
@@ -175,7 +184,7 @@ impl ByteQueue {
         self.send_waiting(loan, Wait::Until(deadline.into()))
     }
 
-    fn send_waiting(&self, loan: Loan, wait: Wait) -> std::result::Result<(), PutError<Loan>> {
+    pub(super) fn send_waiting(&self, loan: Loan, wait: Wait) -> std::result::Result<(), PutError<Loan>> {
         let me = match shm::me() {
             Ok(me) => me,
             Err(error) => return Err(PutError::Failed(loan, error)),

@@ -11,7 +11,7 @@ use super::word::Spot;
 use crate::error::{Error, Kind, Result};
 use crate::primitive;
 use crate::shm::{self, Family, Id, Me, Parcel, Shared};
-use crate::sync::{Slept, sleep};
+use crate::sync::{Slept, attention, sleep};
 use crate::time::Deadline;
 
 /// How long a call waits.
@@ -21,6 +21,8 @@ pub(crate) enum Wait {
     Not,
     /// Until then.
     Until(Deadline),
+    /// Until then, or until a signal handler of the program's own language has something to do.
+    Interruptible(Deadline),
 }
 
 /// Why nothing was put or got.
@@ -30,6 +32,8 @@ pub(crate) enum Refused {
     NotNow,
     Closed,
     TimedOut,
+    /// A signal came.
+    Interrupted,
     Failed(Error),
 }
 
@@ -267,9 +271,11 @@ impl Core {
         wait: Wait,
         mut attempt: impl FnMut() -> std::result::Result<Option<R>, Refused>,
     ) -> std::result::Result<R, Refused> {
-        let Wait::Until(until) = wait else {
+        let (until, interruptible) = match wait {
             // What lies in a queue as put by somebody who then died is found without the reaper, what such a one took is not.
-            return attempt()?.ok_or(Refused::NotNow);
+            Wait::Not => return attempt()?.ok_or(Refused::NotNow),
+            Wait::Until(until) => (until, false),
+            Wait::Interruptible(until) => (until, true),
         };
         for _ in 0..primitive::SPINS {
             if let Some(done) = attempt()? {
@@ -287,8 +293,11 @@ impl Core {
                 return Err(Refused::TimedOut);
             }
             waiting.get_or_insert_with(|| shm::waiting(me, self.shared.offset()));
-            if sleep(&Family, bell.word(), seen, &[], until.timeout()) == Slept::TimedOut {
-                return attempt()?.ok_or(Refused::TimedOut);
+            match sleep(&Family, bell.word(), seen, &[], until.timeout()) {
+                Slept::TimedOut => return attempt()?.ok_or(Refused::TimedOut),
+                Slept::Interrupted if interruptible => return Err(Refused::Interrupted),
+                Slept::Slice if interruptible && attention() => return Err(Refused::Interrupted),
+                _ => {}
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use forkyard_sys::Errno;
+
 use super::core::Refused;
 use crate::error::{Error, Kind};
 
@@ -18,6 +20,12 @@ pub enum PutError<T> {
     Failed(T, Error),
 }
 
+/// A wait ended because a signal handler has something to do.
+#[cold]
+fn interrupted(what: &str) -> Error {
+    Error::os(what, Errno::INTR)
+}
+
 impl<T> PutError<T> {
     /// Why this message was refused.
     #[cold]
@@ -26,6 +34,7 @@ impl<T> PutError<T> {
             Refused::NotNow => PutError::Full(value),
             Refused::Closed => PutError::Closed(value),
             Refused::TimedOut => PutError::TimedOut(value),
+            Refused::Interrupted => PutError::Failed(value, interrupted("put a message into a queue")),
             Refused::Failed(error) => PutError::Failed(value, error),
         }
     }
@@ -145,6 +154,7 @@ impl From<Refused> for GetError {
             Refused::NotNow => GetError::Empty,
             Refused::Closed => GetError::Closed,
             Refused::TimedOut => GetError::TimedOut,
+            Refused::Interrupted => GetError::Failed(interrupted("get a message from a queue")),
             Refused::Failed(error) => GetError::Failed(error),
         }
     }

@@ -7,7 +7,7 @@ use super::layout::INLINE;
 use super::ring::{Taken, Words};
 use super::word::Spot;
 use crate::error::{Error, Kind, Result};
-use crate::shm::{self, Family, Id, Parcel};
+use crate::shm::{self, Family, Id, Parcel, ParcelName};
 use crate::sync::sleep;
 use crate::time::Deadline;
 
@@ -38,10 +38,29 @@ impl Lease {
         Ok(read(&many))
     }
 
+    /// The queue that it is of.
+    pub(super) fn queue(&self) -> &Core {
+        &self.core
+    }
+
+    /// The parcel that it lies in, if it is a large one, and its length.
+    pub(super) fn parcel(&self) -> Option<(ParcelName, u64)> {
+        self.core.layout().parcel(self.spot.place)
+    }
+
     /// Says that it was delivered. False: it is no longer this process's.
     pub(crate) fn finish(&self) -> bool {
+        let (finished, parcel) = self.deliver();
+        if let Some(parcel) = parcel {
+            self.core.layout().shelf().keep(parcel);
+        }
+        finished
+    }
+
+    /// The same; the caller keeps the parcel.
+    pub(super) fn deliver(&self) -> (bool, Option<Parcel>) {
         if shm::joined() != Some(self.owner) {
-            return false;
+            return (false, None);
         }
         let ring = self.core.ring();
         let parcel =
@@ -55,10 +74,7 @@ impl Lease {
                 ring.0.counters().items.ring(u32::MAX);
             }
         }
-        if let Some(parcel) = parcel {
-            self.core.layout().shelf().keep(parcel);
-        }
-        finished
+        (finished, parcel)
     }
 }
 

@@ -22,6 +22,7 @@
 //! ```
 
 mod bell;
+mod binding;
 mod bytes;
 mod connection;
 mod core;
@@ -40,6 +41,12 @@ pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pi
 pub use error::{GetError, PutError};
 pub use joinable::{JoinableQueue, Work};
 pub use queue::{Iter, Queue};
+
+/// What bindings for other languages need beside what is public.
+#[doc(hidden)]
+pub mod private {
+    pub use super::binding::{Patience, Taken, View};
+}
 
 /// Tells the layers below how to clean up after whoever used a queue: before anything else runs in this process.
 pub(crate) fn set_hooks() {

@@ -20,6 +20,7 @@ mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
+mod view;
 mod wait;
 
 pub(crate) use arena::{attach, existing, get, observe, refuse};
@@ -39,6 +40,7 @@ pub(crate) use safe::ShmAtomic;
 pub use safe::ShmSafe;
 pub(crate) use shared::{Keep, ObjectRef, Payload, Shared, for_each_object, object_at, outgoing};
 pub(crate) use table::Table;
+pub(crate) use view::View;
 pub(crate) use wait::{WaitInfo, Waiting, waiting, waits_of};
 
 /// Frees what a dead participant held, was making or was freeing. Only one reaper of it runs at a time.

@@ -198,7 +198,7 @@ impl fmt::Debug for Parcel {
     }
 }
 
-fn find(arena: &'static Arena, name: ParcelName) -> Option<Found> {
+pub(super) fn find(arena: &'static Arena, name: ParcelName) -> Option<Found> {
     arena.block_at(name.offset).filter(|found| found.block.kind() == Kind::Message as u32)
 }
 

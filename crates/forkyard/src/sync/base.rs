@@ -17,6 +17,11 @@ pub(crate) fn set_attention(attention: fn() -> bool) {
     let _ = ATTENTION.set(attention);
 }
 
+/// True if one has.
+pub(crate) fn attention() -> bool {
+    ATTENTION.get().is_some_and(|attention| attention())
+}
+
 /// In `flags`: no search for deadlocks through this lock.
 const SILENT: u32 = 1;
 
@@ -158,6 +163,6 @@ impl Waiter for Patience {
     }
 
     fn attention(&self) -> bool {
-        self.interruptible && ATTENTION.get().is_some_and(|attention| attention())
+        self.interruptible && attention()
     }
 }

@@ -27,7 +27,7 @@ mod word;
 
 pub use array::{Array, ArrayGuard, ArrayResult};
 pub use barrier::{Barrier, BarrierWaitResult};
-pub(crate) use base::set_attention;
+pub(crate) use base::{attention, set_attention};
 pub use bounded::BoundedSemaphore;
 #[doc(hidden)]
 pub use condition::Waited;
