@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
 use rustix::io::FdFlags;
@@ -83,6 +83,31 @@ pub fn unix_is_alive(path: &Path) -> Result<bool> {
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
         Err(Errno::CONNREFUSED) => Ok(false),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Connects to the Unix listener at `path`, waiting until then while its backlog is full; close-on-exec, blocking.
+///
+/// # Errors
+/// `EAGAIN`: the time has passed. `ECONNREFUSED`, `ENOENT`: nobody listens there. `EACCES`, `ENAMETOOLONG`: as connect(2).
+pub fn connect_unix(path: &Path, until: Option<Instant>) -> Result<OwnedFd> {
+    let address = rustix::net::SocketAddrUnix::new(path.as_os_str().as_bytes())?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    loop {
+        if let Some(until) = until {
+            // No time at all would be for ever.
+            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
+            sockopt::set_socket_timeout(&socket, Timeout::Send, Some(left))?;
+        }
+        match rustix::net::connect(&socket, &address) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(()) => {
+                sockopt::set_socket_timeout(&socket, Timeout::Send, None)?;
+                return Ok(socket);
+            }
+        }
     }
 }
 

@@ -117,11 +117,16 @@ pub fn pass_credentials(socket: impl AsFd) -> Result<()> {
     sockopt::set_socket_passcred(socket, true)
 }
 
+/// True for a Unix socket.
+#[must_use]
+pub fn is_local(socket: impl AsFd) -> bool {
+    matches!(sockopt::socket_domain(socket), Ok(AddressFamily::UNIX))
+}
+
 /// True for a local socket of [`pair`]'s kind.
 #[must_use]
 pub fn is_pair(socket: BorrowedFd<'_>) -> bool {
-    matches!(sockopt::socket_domain(socket), Ok(AddressFamily::UNIX))
-        && matches!(sockopt::socket_type(socket), Ok(SocketType::SEQPACKET))
+    is_local(socket) && matches!(sockopt::socket_type(socket), Ok(SocketType::SEQPACKET))
 }
 
 /// True for a local socket of [`pair`]'s kind whose other end was made by process `pid`.

@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,11 +17,11 @@ use forkyard_sys::{Errno, pidfd};
 
 use super::Connection;
 use super::auth::{AuthKey, Handshake, LONGEST};
+use super::turn::Turn;
 use crate::error::{Error, Kind, Result};
-use crate::sync_std::lock;
 use crate::time::Deadline;
 
-/// How long a handshake may take, unless it is said otherwise.
+/// How long a handshake may take, unless it is said otherwise: of both sides.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most handshakes at a time; of more, the oldest is dropped.
 const MOST_PENDING: usize = 128;
@@ -68,7 +66,7 @@ pub struct Listener {
     key: Option<AuthKey>,
     allow_md5: bool,
     patience: Duration,
-    pending: Mutex<VecDeque<Pending>>,
+    pending: Turn<VecDeque<Pending>>,
     dropped: AtomicU64,
 }
 
@@ -77,6 +75,18 @@ struct Pending {
     connection: Connection,
     handshake: Handshake,
     until: Instant,
+}
+
+/// What came of going on with a handshake.
+enum Step {
+    /// Both sides believe each other.
+    Through(Connection),
+    /// A frame of it has come, and was answered.
+    Frame,
+    /// No whole frame has come.
+    Nothing,
+    /// The peer is dropped, and counted.
+    Dropped,
 }
 
 impl Listener {
@@ -101,7 +111,7 @@ impl Listener {
             key: None,
             allow_md5: false,
             patience: PATIENCE,
-            pending: Mutex::default(),
+            pending: Turn::default(),
             dropped: AtomicU64::new(0),
         })
     }
@@ -172,24 +182,30 @@ impl Listener {
     }
 
     fn accept_until(&self, deadline: Deadline) -> Result<Connection> {
-        let mut pending = lock(&self.pending);
+        let what = || format!("accept a connection at {}", self.address);
+        let mut pending = self.pending.take(&what(), deadline)?;
         loop {
             let (came, ready) = self.poll(&pending, deadline)?;
+            let now = Instant::now();
             // From the last to the first, so that places stay right.
-            for place in ready.into_iter().rev() {
-                if let Some(connection) = self.go_on(&mut pending, place) {
-                    return Ok(connection);
+            for place in (0..pending.len()).rev() {
+                let step =
+                    if ready.contains(&place) { self.go_on(&mut pending, place) } else { Step::Nothing };
+                match step {
+                    Step::Through(connection) => return Ok(connection),
+                    Step::Dropped => {}
+                    Step::Frame | Step::Nothing if pending[place].until > now => {}
+                    // It has answered while nobody accepted, and is not late.
+                    Step::Frame => pending[place].until = now + self.patience,
+                    Step::Nothing => self.drop_pending(&mut pending, place),
                 }
             }
-            let now = Instant::now();
-            let before = pending.len();
-            pending.retain(|peer| peer.until > now);
-            self.count(before - pending.len());
             if came && let Some(connection) = self.take_in(&mut pending)? {
                 return Ok(connection);
             }
-            if !came && deadline.has_passed() {
-                return Err(Error::new(format!("accept a connection at {}", self.address), Kind::TimedOut));
+            // Also if more come all the time.
+            if deadline.has_passed() {
+                return Err(Error::new(what(), Kind::TimedOut));
             }
         }
     }
@@ -206,9 +222,9 @@ impl Listener {
         Ok((!fds[0].revents().is_empty(), ready.collect()))
     }
 
-    /// Takes connections in; one that needs no handshake is the result.
+    /// Takes connections in, as many as may be pending; one that needs no handshake is the result.
     fn take_in(&self, pending: &mut VecDeque<Pending>) -> Result<Option<Connection>> {
-        loop {
+        for _ in 0..MOST_PENDING {
             let socket = match net::accept(&self.socket) {
                 Ok((socket, _)) => socket,
                 Err(Errno::AGAIN | Errno::CONNABORTED) => return Ok(None),
@@ -228,11 +244,11 @@ impl Listener {
                 continue;
             }
             if pending.len() >= MOST_PENDING {
-                pending.pop_front();
-                self.count(1);
+                self.drop_pending(pending, 0);
             }
             pending.push_back(Pending { connection, handshake, until: Instant::now() + self.patience });
         }
+        Ok(None)
     }
 
     /// Over a Unix socket, this user and root.
@@ -246,23 +262,27 @@ impl Listener {
         }
     }
 
-    /// Goes on with a handshake; the connection, once it is through.
-    fn go_on(&self, pending: &mut VecDeque<Pending>, place: usize) -> Option<Connection> {
-        let peer = pending.get_mut(place)?;
+    /// Goes on with a handshake.
+    fn go_on(&self, pending: &mut VecDeque<Pending>, place: usize) -> Step {
+        let Some(peer) = pending.get_mut(place) else { return Step::Nothing };
         match advance(&peer.connection, &mut peer.handshake, Deadline::after(Duration::ZERO)) {
-            Ok(true) => pending.remove(place).map(|peer| peer.connection),
-            Ok(false) => None,
-            Err(error) if error.is_timeout() => None,
+            Ok(true) => pending.remove(place).map_or(Step::Nothing, |peer| Step::Through(peer.connection)),
+            Ok(false) => Step::Frame,
+            Err(error) if error.is_timeout() => Step::Nothing,
             Err(_) => {
-                pending.remove(place);
-                self.count(1);
-                None
+                self.drop_pending(pending, place);
+                Step::Dropped
             }
         }
     }
 
-    fn count(&self, more: usize) {
-        self.dropped.fetch_add(more as u64, Ordering::Relaxed);
+    fn drop_pending(&self, pending: &mut VecDeque<Pending>, place: usize) {
+        pending.remove(place);
+        self.count(1);
+    }
+
+    fn count(&self, more: u64) {
+        self.dropped.fetch_add(more, Ordering::Relaxed);
     }
 }
 
@@ -338,7 +358,7 @@ impl Client {
         self
     }
 
-    /// Gives up after so long.
+    /// Gives up after so long. Without this it waits for room in the listener's backlog as long as the kernel does, and 10 s for the handshake.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Client {
         self.timeout = Some(timeout);
@@ -353,10 +373,8 @@ impl Client {
     pub fn connect(&self) -> Result<Connection> {
         let deadline = self.timeout.map_or(Deadline::NEVER, Deadline::after);
         let failed = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::TimedOut => {
-                Error::new(format!("connect to {}", self.address), Kind::TimedOut)
-            }
-            _ => Error::io(format!("connect to {}", self.address), &error),
+            std::io::ErrorKind::TimedOut => Error::new(self.what(), Kind::TimedOut),
+            _ => Error::io(self.what(), &error),
         };
         let socket: OwnedFd = match &self.address {
             Address::Tcp(address) => {
@@ -368,14 +386,24 @@ impl Client {
                 stream.set_nodelay(true).map_err(failed)?;
                 stream.into()
             }
-            Address::Unix(path) => UnixStream::connect(path).map_err(failed)?.into(),
+            Address::Unix(path) => {
+                net::connect_unix(path, deadline.timeout()).map_err(|errno| match errno {
+                    Errno::AGAIN => Error::new(self.what(), Kind::TimedOut),
+                    errno => Error::os(self.what(), errno),
+                })?
+            }
         };
         let connection = Connection::from(socket);
         if let Some(key) = &self.key {
             let mut handshake = Handshake::connecting(key.clone(), self.allow_md5);
+            let deadline = if self.timeout.is_some() { deadline } else { Deadline::after(PATIENCE) };
             while !advance(&connection, &mut handshake, deadline)? {}
         }
         Ok(connection)
+    }
+
+    fn what(&self) -> String {
+        format!("connect to {}", self.address)
     }
 }
 

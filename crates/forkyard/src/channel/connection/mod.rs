@@ -8,12 +8,13 @@
 //! gone. The kernel closes what the dead had open.
 
 mod auth;
+mod descriptor;
 mod frame;
 mod listener;
+mod turn;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use forkyard_sys::poll::{PollFd, PollFlags, poll};
@@ -25,22 +26,23 @@ pub use self::auth::AuthKey;
 pub use self::listener::{Address, Client, Listener, connect};
 
 use self::frame::{Incoming, Wrong, header};
+use self::turn::Turn;
 use crate::error::{Error, Kind, Result};
 use crate::fd::Fd;
-use crate::sync_std::lock;
 use crate::time::Deadline;
 
+const SEND: &str = "send a message";
 /// Messages up to this size are sent with their header in one piece.
 const TOGETHER: usize = 16 * 1024;
 
 /// One end of a pipe or of a socket, that carries messages.
 ///
-/// All of it may be used by several threads at a time. It travels among the arguments of a task as [`Fd`] does: both processes have it
+/// All of it may be used by several threads at a time: each message is one thread's, and the others wait for their turn. It travels among the arguments of a task as [`Fd`] does: both processes have it
 /// then, and the other end sees the end of the stream only when all have dropped it.
 pub struct Connection {
     fd: Fd,
-    incoming: Mutex<Incoming>,
-    outgoing: Mutex<Outgoing>,
+    incoming: Turn<Incoming>,
+    outgoing: Turn<Outgoing>,
 }
 
 /// The rest of a message whose sender's time was up in the middle of it; it goes first.
@@ -105,7 +107,7 @@ pub fn wait(objects: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec
 
 impl Connection {
     fn over(fd: OwnedFd) -> Connection {
-        Connection { fd: fd.into(), incoming: Mutex::default(), outgoing: Mutex::default() }
+        Connection { fd: fd.into(), incoming: Turn::default(), outgoing: Turn::default() }
     }
 
     /// Sends a value.
@@ -158,7 +160,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`is_timeout`](Error::is_timeout) when the time has passed: what is left of a message that was begun is kept, and sent before the next
-    /// one. Else as [`send_bytes`](Connection::send_bytes).
+    /// one, or by [`flush_timeout`](Connection::flush_timeout). Else as [`send_bytes`](Connection::send_bytes).
     pub fn send_bytes_timeout(&self, message: &[u8], timeout: Duration) -> Result<()> {
         self.send_bytes_until(message, Deadline::after(timeout))
     }
@@ -172,15 +174,15 @@ impl Connection {
     }
 
     fn send_bytes_until(&self, message: &[u8], deadline: Deadline) -> Result<()> {
-        let mut outgoing = lock(&self.outgoing);
-        self.flush(&mut outgoing, deadline)?;
+        let mut outgoing = self.outgoing.take(SEND, deadline)?;
+        self.flush_rest(&mut outgoing, deadline)?;
         let (header, len) = header(message.len() as u64);
         if message.len() <= TOGETHER {
             outgoing.rest.clear();
             outgoing.rest.extend_from_slice(&header[..len]);
             outgoing.rest.extend_from_slice(message);
             outgoing.sent = 0;
-            let result = self.flush(&mut outgoing, deadline);
+            let result = self.flush_rest(&mut outgoing, deadline);
             if result.is_err() && outgoing.sent == 0 {
                 // Not begun, so it was not sent at all.
                 outgoing.rest.clear();
@@ -204,9 +206,27 @@ impl Connection {
         }
     }
 
+    /// True if a message was begun, and the sender's time was up before all of it was sent: the rest goes first.
+    ///
+    /// After a time-out this tells a message that was begun, and will arrive, from one that was not, and may be sent again.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.outgoing.take(SEND, Deadline::NEVER).is_ok_and(|outgoing| outgoing.is_unfinished())
+    }
+
+    /// Sends what is left of a message that was begun, for so long.
+    ///
+    /// # Errors
+    /// As [`send_bytes_timeout`](Connection::send_bytes_timeout).
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        let mut outgoing = self.outgoing.take(SEND, deadline)?;
+        self.flush_rest(&mut outgoing, deadline)
+    }
+
     /// Sends what was left of an earlier message.
-    fn flush(&self, outgoing: &mut Outgoing, deadline: Deadline) -> Result<()> {
-        if outgoing.sent < outgoing.rest.len() {
+    fn flush_rest(&self, outgoing: &mut Outgoing, deadline: Deadline) -> Result<()> {
+        if outgoing.is_unfinished() {
             match self.push(&outgoing.rest[outgoing.sent..], deadline) {
                 Ok(_) => {}
                 Err((sent, error)) => {
@@ -227,7 +247,7 @@ impl Connection {
             match net::send(&self.fd, &bytes[sent..], deadline == Deadline::NEVER) {
                 Ok(count) => sent += count,
                 Err(Errno::AGAIN) => self.ready(PollFlags::OUT, deadline).map_err(|error| (sent, error))?,
-                Err(errno) => return Err((sent, failed("send a message", errno))),
+                Err(errno) => return Err((sent, failed(SEND, errno))),
             }
         }
         Ok(sent)
@@ -277,7 +297,7 @@ impl Connection {
 
     fn recv_bytes_until(&self, most: u64, deadline: Deadline) -> Result<Vec<u8>> {
         const WHAT: &str = "receive a message";
-        let mut incoming = lock(&self.incoming);
+        let mut incoming = self.incoming.take(WHAT, deadline)?;
         loop {
             let wait = deadline == Deadline::NEVER;
             match net::receive(&self.fd, incoming.room(), wait) {
@@ -314,33 +334,6 @@ impl Connection {
         Ok(!wait(&[self.as_fd()], Some(timeout))?.is_empty())
     }
 
-    /// Sends a descriptor of an open file, socket or connection (Python: `reduction.send_handle`). The other end has a descriptor of its own then,
-    /// and receives it by [`recv_fd`](Connection::recv_fd). Only Unix sockets and pipes of [`pipe`] carry descriptors.
-    ///
-    /// # Errors
-    /// As [`send_bytes`](Connection::send_bytes).
-    pub fn send_fd(&self, fd: impl AsFd) -> Result<()> {
-        let mut outgoing = lock(&self.outgoing);
-        self.flush(&mut outgoing, Deadline::NEVER)?;
-        // The byte says how many descriptors come with it.
-        socket::send(&self.fd, &[1], &[fd.as_fd()], false).map_err(|errno| failed("send a descriptor", errno))
-    }
-
-    /// Receives a descriptor.
-    ///
-    /// # Errors
-    /// A message came instead of one; else as [`recv_bytes`](Connection::recv_bytes).
-    pub fn recv_fd(&self) -> Result<OwnedFd> {
-        const WHAT: &str = "receive a descriptor";
-        let _incoming = lock(&self.incoming);
-        match net::receive_with_fd(&self.fd, &mut [0], true) {
-            Ok((0, _)) => Err(Error::new(WHAT, Kind::Disconnected("the other end is gone".to_owned()))),
-            Ok((_, Some(fd))) => Ok(fd),
-            Ok((_, None)) => Err(Error::new(WHAT, Kind::Protocol("bytes came without one".to_owned()))),
-            Err(errno) => Err(failed(WHAT, errno)),
-        }
-    }
-
     fn ready(&self, flags: PollFlags, deadline: Deadline) -> Result<()> {
         let mut fds = [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)];
         match poll(&mut fds, deadline.timeout()) {
@@ -352,6 +345,10 @@ impl Connection {
 }
 
 impl Outgoing {
+    fn is_unfinished(&self) -> bool {
+        self.sent < self.rest.len()
+    }
+
     fn keep(&mut self, header: &[u8], message: &[u8]) {
         self.rest = [header, message].concat();
         self.sent = 0;
