@@ -194,7 +194,7 @@ fn nuisances(path: &PathBuf, kind: usize) -> Option<UnixStream> {
 fn hundreds_of_nuisances_keep_nobody_out_and_are_all_counted() {
     const NUISANCES: usize = 300;
     let path = path("nuisances");
-    let listener = Listener::bind(path.clone()).unwrap().authkey(key());
+    let listener = Listener::bind(path.clone()).unwrap().authkey(key()).handshake_timeout(DEADLINE);
     let mut refused = 0;
     let all: Vec<_> = thread::scope(|scope| {
         let peers = scope.spawn(|| (0..NUISANCES).filter_map(|kind| nuisances(&path, kind)).collect());

@@ -17,7 +17,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Runs an example to its end; its output, standard error after standard output.
 #[track_caller]
 fn output_of(example: &str) -> String {
-    let mut child = start(example, &[]);
+    output_with(example, &[])
+}
+
+/// The same, with arguments.
+#[track_caller]
+fn output_with(example: &str, arguments: &[&str]) -> String {
+    let mut child = start(example, arguments);
     let stdout = in_background(child.stdout.take().unwrap());
     let stderr = in_background(child.stderr.take().unwrap());
     let (Ok(stdout), Ok(stderr)) = (stdout.recv_timeout(DEADLINE), stderr.recv_timeout(DEADLINE)) else {
@@ -239,6 +245,51 @@ fn philosophers_report_their_deadlock() {
         );
         assert_in_order(&output, &[&format!("{name} eats"), "all have eaten"]);
     }
+}
+
+#[test]
+fn consumers_lose_nothing_when_one_is_killed() {
+    assert_in_order(
+        &output_of("16_producer_consumers"),
+        &["the first consumer: signal 9", "sum of all orders: 500500, which is right: true"],
+    );
+}
+
+#[test]
+fn a_pipe_both_ways() {
+    let output = output_of("17_duplex_pipe");
+    assert_in_order(&output, &["-> 17", "-> 5050", "timed out: true", "questions answered: 2"]);
+    assert_in_order(&output, &["the other end was killed: true"]);
+}
+
+#[test]
+fn a_chat_of_those_who_know_the_key() {
+    let output = output_of("18_chat");
+    for (name, other) in [("ann", "bob"), ("bob", "ann")] {
+        let heard = |line: &str| format!("{name} heard: {line}");
+        let lines = [
+            heard("all are here"),
+            heard(&format!("hello, says {other}")),
+            heard(&format!("goodbye, says {other}")),
+        ];
+        assert_in_order(&output, &lines.each_ref().map(String::as_str));
+    }
+    assert_in_order(&output, &["eve was told:", "not its own", "not let in: 1"]);
+}
+
+#[test]
+fn an_open_file_is_sent() {
+    let output = output_of("19_send_a_file");
+    for number in [1, 2] {
+        let read = format!("this process read \"head of file {number}, \"");
+        assert_in_order(&output, &[&read[..read.len() - 3], "the other one read", "and the rest of it"]);
+    }
+}
+
+#[test]
+fn a_large_buffer_is_handed_over() {
+    let output = output_with("20_one_gibibyte", &["64"]);
+    assert_in_order(&output, &["filled 64 MiB", "handed over in", "found the same: true"]);
 }
 
 fn daemon_pid(output: &str) -> u32 {

@@ -122,6 +122,11 @@ impl Handshake {
         self.state == State::Done
     }
 
+    /// True if the peer has shown that it knows the key: of a side that challenges first.
+    pub(super) fn believes(&self) -> bool {
+        !matches!(self.state, State::Response(_))
+    }
+
     /// A frame has come: what is to be sent. With a refusal, what is to be sent before hanging up.
     pub(super) fn received(&mut self, frame: &[u8]) -> Result<Vec<Frame>, (Refusal, Option<Frame>)> {
         let state = std::mem::replace(&mut self.state, State::Done);

@@ -23,7 +23,7 @@ use crate::time::Deadline;
 
 /// How long a handshake may take, unless it is said otherwise: of both sides.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most handshakes at a time; of more, the oldest is dropped.
+/// Most handshakes at a time; of more, the oldest is dropped whose peer has not shown the key.
 const MOST_PENDING: usize = 128;
 const BACKLOG: u32 = 128;
 
@@ -244,7 +244,9 @@ impl Listener {
                 continue;
             }
             if pending.len() >= MOST_PENDING {
-                self.drop_pending(pending, 0);
+                // The oldest of those who have shown nothing: who has shown the key may take itself for let in.
+                let stranger = pending.iter().position(|peer| !peer.handshake.believes());
+                self.drop_pending(pending, stranger.unwrap_or(0));
             }
             pending.push_back(Pending { connection, handshake, until: Instant::now() + self.patience });
         }
