@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::{eventually, kill};
+use common::{alone, eventually, kill};
 use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
@@ -41,18 +41,6 @@ impl Parcel {
     fn is_whole(&self) -> bool {
         *self == Parcel::new(self.producer, self.number, self.bytes.len())
     }
-}
-
-/// Runs a test that measures its family's memory in a family of its own: this test binary, run again.
-fn alone(body: forkyard::Task<fn()>) {
-    const INSIDE: &str = "QUEUE_TEST_IN_A_FAMILY_OF_ITS_OWN";
-    if std::env::var_os(INSIDE).is_some() {
-        return common::isolated(body);
-    }
-    let name = std::thread::current().name().unwrap().to_owned();
-    let mut program = std::process::Command::new(std::env::current_exe().unwrap());
-    let inside = program.args(["--exact", &name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
-    assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stderr));
 }
 
 /// Bytes of memory that the family's arena has.

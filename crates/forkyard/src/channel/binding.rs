@@ -48,7 +48,7 @@ pub struct View {
 impl Drop for View {
     fn drop(&mut self) {
         if let Some((parcel, queue)) = self.parcel.take() {
-            queue.layout().shelf().keep(parcel);
+            queue.header().shelf.keep(parcel);
         }
     }
 }

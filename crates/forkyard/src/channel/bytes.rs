@@ -77,7 +77,7 @@ impl ByteQueue {
     /// The capacity is 0, or there is no memory for it.
     #[track_caller]
     pub fn bounded(capacity: usize) -> Result<ByteQueue> {
-        Ok(ByteQueue { core: Core::new(capacity, INLINE, Location::caller())? })
+        Ok(ByteQueue { core: Core::new(Some(capacity), INLINE, Location::caller())? })
     }
 
     /// The same; messages of up to `inline` bytes lie in the queue itself, which takes so much memory for each, and is the
@@ -87,7 +87,16 @@ impl ByteQueue {
     /// As for [`bounded`](ByteQueue::bounded).
     #[track_caller]
     pub fn with_inline(capacity: usize, inline: usize) -> Result<ByteQueue> {
-        Ok(ByteQueue { core: Core::new(capacity, inline, Location::caller())? })
+        Ok(ByteQueue { core: Core::new(Some(capacity), inline, Location::caller())? })
+    }
+
+    /// A queue for any number of messages: it takes more memory while there are many, and gives it back.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    #[track_caller]
+    pub fn unbounded() -> Result<ByteQueue> {
+        Ok(ByteQueue { core: Core::new(None, INLINE, Location::caller())? })
     }
 
     /// Puts a message, waiting for room. When this has returned the message is in the queue, whatever becomes of this process.
@@ -248,13 +257,13 @@ impl ByteQueue {
     /// True if there is no room for more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len() >= self.capacity()
+        self.core.is_full()
     }
 
-    /// The most messages at a time.
+    /// The most messages at a time; `usize::MAX` if there is no bound.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.core.shape().capacity()
+        self.core.capacity()
     }
 
     /// Ends the queue behind the last message: nothing is put any more, and consumers are told when they have got everything.
@@ -272,7 +281,6 @@ impl ByteQueue {
 
 impl fmt::Debug for ByteQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (len, capacity) = (self.len(), self.capacity());
-        write!(f, "ByteQueue({len} of {capacity}, made at {})", self.core.made_at())
+        self.core.describe("ByteQueue", f)
     }
 }

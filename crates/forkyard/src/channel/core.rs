@@ -1,12 +1,17 @@
 //! A queue of bytes: what all kinds of queues are made of.
 
+use std::fmt;
 use std::panic::Location;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::bell::Bell;
+use super::chain::{Garbled, Segment, Walker};
 use super::layout::{Header, INLINE, Layout, Shape};
+use super::links::Links;
 use super::ring::{Committed, Ring, Taken, Words};
+use super::segment::{FEW, FEWEST, Finder, Link};
 use super::word::Spot;
 use crate::error::{Error, Kind, Result};
 use crate::primitive;
@@ -43,6 +48,37 @@ impl From<Error> for Refused {
     }
 }
 
+impl From<Garbled> for Refused {
+    fn from(Garbled: Garbled) -> Refused {
+        garbled().into()
+    }
+}
+
+/// What is put: it is written into a claimed place, and perhaps into another one after that one was of no use.
+trait Content {
+    fn write(&self, layout: &Layout, place: u32);
+    /// The place that it was written into is given back.
+    fn recall(&self) {}
+}
+
+impl Content for &[u8] {
+    #[inline]
+    fn write(&self, layout: &Layout, place: u32) {
+        layout.write(place, self);
+    }
+}
+
+impl Content for Parcel {
+    fn write(&self, layout: &Layout, place: u32) {
+        layout.write_parcel(place, self);
+        self.hand_over();
+    }
+
+    fn recall(&self) {
+        Parcel::recall(self);
+    }
+}
+
 /// A message that was got.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
@@ -68,41 +104,73 @@ impl Message {
     }
 }
 
+/// What came of getting.
+#[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
+enum Got {
+    Message(Result<Message>),
+    Nothing(Taken),
+}
+
 /// One of this process's handles of a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Core {
     ring: Ring<Layout>,
     shared: Shared<Header>,
+    /// None: it has a bound, and all of it is in that ring.
+    links: Option<Links>,
 }
 
 impl Core {
-    /// Makes a queue for so many messages; those of so many bytes at most lie in it, the others beside it.
-    pub(crate) fn new(capacity: usize, inline: usize, made_at: &Location<'_>) -> Result<Core> {
+    /// Makes a queue for so many messages, or for any number; those of so many bytes at most lie in it, the others beside it.
+    pub(crate) fn new(capacity: Option<usize>, inline: usize, made_at: &Location<'_>) -> Result<Core> {
+        let first = capacity.unwrap_or(FEWEST);
         let refused = || {
-            let why = format!("{capacity} messages is not a capacity; say one from 1 to {}", Shape::MOST);
+            let why = format!("{first} messages is not a capacity; say one from 1 to {}", Shape::MOST);
             Error::new("make a queue", Kind::Invalid(why))
         };
-        let shape = Shape::new(capacity, inline).ok_or_else(refused)?;
+        let shape = Shape::new(first, inline).ok_or_else(refused)?;
         let tail = shape.tail().ok_or_else(refused)?;
-        Core::over(Shared::new(tail, made_at, |header, tail| Layout::make(shape, header, tail))?)
+        let make = |header: &Header, tail| header.make(shape, capacity.is_some(), tail);
+        Core::over(Shared::new(tail, made_at, make)?)
     }
 
     fn over(shared: Shared<Header>) -> Result<Core> {
-        let (tail, len) = shared.tail();
-        let layout = Layout::of(&shared, tail, len).ok_or_else(garbled)?;
-        Ok(Core { ring: Ring(layout), shared })
+        let layout = Layout::of(&shared, shared.tail()).ok_or_else(garbled)?;
+        let links = shared.chain.is_used().then(Links::default);
+        Ok(Core { ring: Ring(layout), shared, links })
     }
 
-    pub(crate) fn shape(&self) -> Shape {
-        self.ring.0.shape()
+    /// The most messages at a time.
+    pub(crate) fn capacity(&self) -> usize {
+        if self.links.is_some() { usize::MAX } else { self.ring.0.shape().capacity() }
     }
 
+    /// True if there is no room for more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.links.is_none() && self.len() >= self.capacity()
+    }
+
+    /// For people.
+    pub(crate) fn describe(&self, what: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (len, made_at) = (self.len(), self.made_at());
+        match self.capacity() {
+            usize::MAX => write!(f, "{what}({len}, made at {made_at})"),
+            capacity => write!(f, "{what}({len} of {capacity}, made at {made_at})"),
+        }
+    }
+
+    /// The ring in the queue itself.
     pub(super) fn ring(&self) -> &Ring<Layout> {
         &self.ring
     }
 
-    pub(super) fn layout(&self) -> &Layout {
-        &self.ring.0
+    pub(super) fn header(&self) -> &Header {
+        &self.shared
+    }
+
+    /// The segments of a queue without a bound.
+    pub(super) fn walker(&self) -> Walker<Finder<'_>> {
+        Walker(Finder { header: &self.shared, name: self.shared.name(), root: &self.ring.0 })
     }
 
     /// The block that it lies in: its name in the family.
@@ -118,41 +186,32 @@ impl Core {
     #[inline]
     pub(crate) fn put(&self, bytes: &[u8], wait: Wait) -> std::result::Result<(), Refused> {
         let me = shm::me()?;
-        if bytes.len() > self.shape().inline() {
+        if bytes.len() > self.ring.0.shape().inline() {
             return self.put_large(me, bytes, wait);
         }
-        if self.put_inline(me.id, bytes)? {
-            self.ring.0.counters().items.ring(1);
+        if self.put_now(me.id, &bytes)? {
+            self.shared.counters.items.ring(1);
             return Ok(());
         }
-        self.wait_for_room(me, wait, || self.put_inline(me.id, bytes))
+        self.put_waiting(me, &bytes, wait)
     }
 
     #[cold]
-    fn wait_for_room(
-        &self,
-        me: Me,
-        wait: Wait,
-        mut attempt: impl FnMut() -> std::result::Result<bool, Refused>,
-    ) -> std::result::Result<(), Refused> {
-        let attempt = || attempt().map(|done| done.then_some(()));
-        self.wait(&self.ring.0.counters().room, me, wait, attempt)?;
-        self.ring.0.counters().items.ring(1);
+    fn put_waiting(&self, me: Me, content: &impl Content, wait: Wait) -> std::result::Result<(), Refused> {
+        let attempt = || self.put_now(me.id, content).map(|done| done.then_some(()));
+        self.wait(&self.shared.counters.room, me, wait, attempt)?;
+        self.shared.counters.items.ring(1);
         Ok(())
-    }
-
-    /// False: it is full.
-    #[inline]
-    fn put_inline(&self, me: Id, bytes: &[u8]) -> std::result::Result<bool, Refused> {
-        self.put_place(me, |place| self.ring.0.write(place, bytes))
     }
 
     fn put_large(&self, me: Me, bytes: &[u8], wait: Wait) -> std::result::Result<(), Refused> {
         // Not for nothing: the queue may be full, or closed.
-        match self.ring.room() {
-            Err(Committed::Full) if matches!(wait, Wait::Not) => return Err(Refused::NotNow),
-            Ok(_) | Err(Committed::Full) => {}
-            Err(refused) => return told(refused).map(drop),
+        if self.links.is_none() {
+            match self.ring.room() {
+                Err(Committed::Full) if matches!(wait, Wait::Not) => return Err(Refused::NotNow),
+                Ok(_) | Err(Committed::Full) => {}
+                Err(refused) => return told(refused).map(drop),
+            }
         }
         let mut parcel = self.parcel(bytes.len(), me.id)?;
         parcel.bytes_mut().copy_from_slice(bytes);
@@ -161,7 +220,7 @@ impl Core {
 
     /// Memory for a message of so many bytes, whatever they are.
     pub(crate) fn parcel(&self, len: usize, me: Id) -> Result<Parcel> {
-        match self.ring.0.shelf().take(len, me) {
+        match self.shared.shelf.take(len, me) {
             Some(parcel) => Ok(parcel),
             None => Parcel::new(len, me),
         }
@@ -170,7 +229,7 @@ impl Core {
     /// Keeps the memory of a message that was read for the next one.
     pub(crate) fn keep(&self, message: Message) {
         if let Message::Parcel(parcel) = message {
-            self.ring.0.shelf().keep(parcel);
+            self.shared.shelf.keep(parcel);
         }
     }
 
@@ -181,17 +240,7 @@ impl Core {
         parcel: Parcel,
         wait: Wait,
     ) -> std::result::Result<(), (Refused, Parcel)> {
-        let attempt = || {
-            let done = self.put_place(me.id, |place| {
-                self.ring.0.write_parcel(place, &parcel);
-                parcel.hand_over();
-            });
-            if !matches!(done, Ok(true)) {
-                parcel.recall();
-            }
-            done
-        };
-        match self.wait_for_room(me, wait, attempt) {
+        match self.put_waiting(me, &parcel, wait) {
             Ok(()) => {
                 parcel.forget();
                 Ok(())
@@ -200,21 +249,37 @@ impl Core {
         }
     }
 
+    /// False: it is full.
     #[inline]
-    fn put_place(&self, me: Id, write: impl FnOnce(u32)) -> std::result::Result<bool, Refused> {
-        let gap = match self.ring.room() {
-            Ok(gap) => gap,
-            Err(refused) => return told(refused),
-        };
-        let Some(spot) = self.ring.claim(gap, me) else { return Ok(false) };
-        write(spot.place);
-        match self.ring.commit(spot, gap) {
-            Committed::Done => Ok(true),
-            refused => {
-                self.ring.abandon(spot, me);
-                told(refused)
+    fn put_now(&self, me: Id, content: &impl Content) -> std::result::Result<bool, Refused> {
+        let Some(links) = &self.links else { return told(put_in(&self.ring, me, content)) };
+        match links.producing.with(|link| put_in(&link.ring, me, content)) {
+            Some(Committed::Done) => Ok(true),
+            _ => self.put_further(links, me, content),
+        }
+    }
+
+    /// Puts it into the segment where there is room, or into a new one.
+    #[cold]
+    fn put_further(
+        &self,
+        links: &Links,
+        me: Id,
+        content: &impl Content,
+    ) -> std::result::Result<bool, Refused> {
+        let walker = self.walker();
+        let mut at = links.producing.get().map_or_else(|| walker.last(), Ok)?;
+        loop {
+            match put_in(&at.ring, me, content) {
+                Committed::Done => break,
+                Committed::Full => walker.grow(&at, at.larger())?,
+                Committed::Moved => at = walker.behind(&at)?,
+                refused => return told(refused),
             }
         }
+        self.shared.chain.note_last(at.name());
+        links.producing.set(&at);
+        Ok(true)
     }
 
     /// Gets the next message.
@@ -223,43 +288,110 @@ impl Core {
         let me = shm::me()?;
         match self.get_now(me.id)? {
             Some(message) => Ok(message),
-            None => self.wait(&self.ring.0.counters().items, me, wait, || self.get_now(me.id)),
+            None => self.wait(&self.shared.counters.items, me, wait, || self.get_now(me.id)),
         }
     }
 
     #[inline]
     fn get_now(&self, me: Id) -> std::result::Result<Option<Message>, Refused> {
         loop {
-            let spot = match self.ring.take(me) {
-                Taken::Message(spot) => spot,
-                Taken::Empty => return Ok(None),
-                Taken::Closed if shm::any_dead() && crate::sync::reap() => continue,
-                Taken::Closed => return Err(Refused::Closed),
-                Taken::Garbled => return Err(garbled().into()),
+            let got = match &self.links {
+                None => get_in(&self.ring, me),
+                Some(links) => self.get_linked(links, me)?,
             };
-            let message = self.unpack(spot, me);
-            if self.ring.release(spot, me) {
-                self.ring.0.counters().room.ring(1);
-                return message.map(Some).map_err(Refused::Failed);
+            match got {
+                Got::Message(message) => {
+                    self.shared.counters.room.ring(1);
+                    return message.map(Some).map_err(Refused::Failed);
+                }
+                Got::Nothing(Taken::Empty) => return Ok(None),
+                Got::Nothing(Taken::Closed) if shm::any_dead() && crate::sync::reap() => {}
+                Got::Nothing(Taken::Closed) => return Err(Refused::Closed),
+                Got::Nothing(_) => return Err(garbled().into()),
             }
         }
     }
 
     #[inline]
-    fn unpack(&self, spot: Spot, me: Id) -> Result<Message> {
-        let place = spot.place;
-        if let Some((name, len)) = self.ring.0.parcel(place) {
-            return Parcel::take(name, len, me).map(Message::Parcel).ok_or_else(garbled);
+    fn get_linked(&self, links: &Links, me: Id) -> std::result::Result<Got, Refused> {
+        if self.shared.chain.has_aside()
+            && let Some(message) = self.get_aside(me)
+        {
+            return Ok(Got::Message(message));
         }
-        let len = self.ring.0.len(place);
-        if len <= INLINE {
-            let mut bytes = [0; INLINE];
-            self.ring.0.read(place, &mut bytes[..len]);
-            return Ok(Message::Short(bytes, len));
+        match links.consuming.with(|link| get_in(&link.ring, me)) {
+            Some(Got::Nothing(Taken::Moved)) | None => {}
+            Some(got) => return Ok(got),
         }
-        let mut bytes = vec![0; len];
-        self.ring.0.read(place, &mut bytes);
-        Ok(Message::Long(bytes))
+        loop {
+            return Ok(match self.take_further(links, me)? {
+                (link, Taken::Message(spot)) => match deliver(&link.ring, spot, me) {
+                    Some(message) => Got::Message(message),
+                    None => continue,
+                },
+                (_, nothing) => Got::Nothing(nothing),
+            });
+        }
+    }
+
+    #[cold]
+    fn get_aside(&self, me: Id) -> Option<Result<Message>> {
+        let walker = self.walker();
+        while let Some((link, spot)) = walker.take_aside(me) {
+            let message = deliver(&link.ring, spot, me);
+            walker.retire();
+            if message.is_some() {
+                return message;
+            }
+        }
+        None
+    }
+
+    /// Takes the next message, in the segment where it is.
+    #[cold]
+    fn take_further(&self, links: &Links, me: Id) -> std::result::Result<(Arc<Link>, Taken), Refused> {
+        let walker = self.walker();
+        let mut at = links.consuming.get().map_or_else(|| walker.first(), Ok)?;
+        let taken = walker.take(&mut at, me);
+        links.consuming.set(&at);
+        if !self.shared.chain.is_first(at.name()) {
+            walker.retire();
+        }
+        Ok((at, taken))
+    }
+
+    /// Takes the next message, and tells the segment where it lies.
+    pub(super) fn take(&self, me: Id) -> std::result::Result<(Option<Arc<Link>>, Taken), Refused> {
+        let Some(links) = &self.links else { return Ok((None, self.ring.take(me))) };
+        if let Some((link, spot)) = self.walker().take_aside(me) {
+            return Ok((Some(link), Taken::Message(spot)));
+        }
+        match links.consuming.with(|link| (Some(Arc::clone(link)), link.ring.take(me))) {
+            Some((_, Taken::Moved)) | None => {}
+            Some(taken) => return Ok(taken),
+        }
+        self.take_further(links, me).map(|(link, taken)| (Some(link), taken))
+    }
+
+    /// Before a consumer sleeps or gives up: lets go of memory that a queue without a bound has no use for.
+    #[cold]
+    fn tidy(&self) {
+        let Some(links) = &self.links else { return };
+        let (walker, chain) = (self.walker(), &self.shared.chain);
+        let Some(link) = links.consuming.get() else { return };
+        if link.ring.0.capacity() > FEW
+            // Without memory for a small one the large one stays.
+            && walker.shrink(&link, FEW).unwrap_or(false)
+            && let Ok(next) = walker.behind(&link)
+        {
+            chain.note_last(next.name());
+            links.consuming.set(&next);
+            links.producing.forget(&link);
+        }
+        if !chain.is_first(link.name()) || link.ring.state() == Committed::Moved {
+            drop(link);
+            walker.retire();
+        }
     }
 
     /// Makes attempts until one succeeds or fails, or the time is up; sleeps in between.
@@ -273,7 +405,13 @@ impl Core {
     ) -> std::result::Result<R, Refused> {
         let (until, interruptible) = match wait {
             // What lies in a queue as put by somebody who then died is found without the reaper, what such a one took is not.
-            Wait::Not => return attempt()?.ok_or(Refused::NotNow),
+            Wait::Not => {
+                let done = attempt()?;
+                if done.is_none() {
+                    self.tidy();
+                }
+                return done.ok_or(Refused::NotNow);
+            }
             Wait::Until(until) => (until, false),
             Wait::Interruptible(until) => (until, true),
         };
@@ -283,6 +421,7 @@ impl Core {
             }
             primitive::spin_loop();
         }
+        self.tidy();
         let mut waiting = None;
         loop {
             let seen = bell.announce();
@@ -304,28 +443,108 @@ impl Core {
 
     /// Ends the queue behind its last message. True if it was open.
     pub(crate) fn close(&self) -> bool {
-        let closed = self.ring.close();
+        let closed = self.at_end(Ring::close) == Committed::Done;
         self.ring.ring_all();
         closed
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.ring.is_closed()
+        self.at_end(Ring::state) == Committed::Closed
+    }
+
+    /// Asks the last segment.
+    fn at_end(&self, ask: impl Fn(&Ring<Layout>) -> Committed) -> Committed {
+        let Some(links) = &self.links else { return ask(&self.ring) };
+        let walker = self.walker();
+        let mut at = links.producing.get().map_or_else(|| walker.last(), Ok);
+        while let Ok(link) = at {
+            match ask(&link.ring) {
+                Committed::Moved => at = walker.behind(&link),
+                told => return told,
+            }
+        }
+        Committed::Garbled
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.ring.len() as usize
+        let Some(_) = &self.links else { return self.ring.len() as usize };
+        let all = self.walker().all().unwrap_or_default();
+        all.iter().map(|link| link.ring.len() as usize).sum()
+    }
+
+    /// True if every message that was put was released.
+    pub(super) fn is_finished(&self) -> bool {
+        let Some(_) = &self.links else { return self.ring.is_finished() };
+        // What is garbled is waited for by nobody.
+        let all = self.walker().all().unwrap_or_default();
+        all.iter().all(|link| link.ring.is_finished())
     }
 }
 
+/// Puts it into a ring.
+#[inline]
+fn put_in(ring: &Ring<Layout>, me: Id, content: &impl Content) -> Committed {
+    let gap = match ring.room() {
+        Ok(gap) => gap,
+        Err(refused) => return refused,
+    };
+    let Some(spot) = ring.claim(gap, me) else { return Committed::Full };
+    content.write(&ring.0, spot.place);
+    let committed = ring.commit(spot, gap);
+    if committed != Committed::Done {
+        // Before its place is another message's.
+        content.recall();
+        ring.abandon(spot, me);
+    }
+    committed
+}
+
+/// Gets the next message of a ring.
+#[inline]
+fn get_in(ring: &Ring<Layout>, me: Id) -> Got {
+    loop {
+        let spot = match ring.take(me) {
+            Taken::Message(spot) => spot,
+            nothing => return Got::Nothing(nothing),
+        };
+        if let Some(message) = deliver(ring, spot, me) {
+            return Got::Message(message);
+        }
+    }
+}
+
+/// Reads a message that was taken, and releases it. `None`: it is somebody else's by now.
+#[inline]
+fn deliver(ring: &Ring<Layout>, spot: Spot, me: Id) -> Option<Result<Message>> {
+    let message = unpack(&ring.0, spot, me);
+    ring.release(spot, me).then_some(message)
+}
+
+#[inline]
+fn unpack(layout: &Layout, spot: Spot, me: Id) -> Result<Message> {
+    let place = spot.place;
+    if let Some((name, len)) = layout.parcel(place) {
+        return Parcel::take(name, len, me).map(Message::Parcel).ok_or_else(garbled);
+    }
+    let len = layout.len(place);
+    if len <= INLINE {
+        let mut bytes = [0; INLINE];
+        layout.read(place, &mut bytes[..len]);
+        return Ok(Message::Short(bytes, len));
+    }
+    let mut bytes = vec![0; len];
+    layout.read(place, &mut bytes);
+    Ok(Message::Long(bytes))
+}
+
 /// What a commit says; false: it is full.
-#[cold]
+#[inline]
 fn told(committed: Committed) -> std::result::Result<bool, Refused> {
     match committed {
         Committed::Done => Ok(true),
         Committed::Full => Ok(false),
         Committed::Closed => Err(Refused::Closed),
-        Committed::Garbled => Err(garbled().into()),
+        Committed::Moved | Committed::Garbled => Err(garbled().into()),
     }
 }
 

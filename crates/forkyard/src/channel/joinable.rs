@@ -85,7 +85,19 @@ impl<T> JoinableQueue<T> {
     /// The capacity is 0, or there is no memory for it.
     #[track_caller]
     pub fn bounded(capacity: usize) -> Result<JoinableQueue<T>> {
-        Ok(JoinableQueue { core: Core::new(capacity, INLINE, Location::caller())?, values: PhantomData })
+        Ok(JoinableQueue {
+            core: Core::new(Some(capacity), INLINE, Location::caller())?,
+            values: PhantomData,
+        })
+    }
+
+    /// A queue for any number of values, got or not: it takes more memory while there are many, and gives it back.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    #[track_caller]
+    pub fn unbounded() -> Result<JoinableQueue<T>> {
+        Ok(JoinableQueue { core: Core::new(None, INLINE, Location::caller())?, values: PhantomData })
     }
 
     /// Waits until all work that was put is finished.

@@ -1,7 +1,8 @@
 //! What lies where in a queue's block.
 //!
 //! The header is the block's payload: four numbers that are written before anybody else has the queue and never change, and the counters. Behind it
-//! lie the cells, and then the places: each a word, a length, and room for the message's bytes or for its parcel's name.
+//! lie the cells, and then the places: each a word, a length, and room for the message's bytes or for its parcel's name. A segment of a queue
+//! without a bound (segment.rs) is laid out alike.
 //!
 //! # Safety
 //! A [`Layout`] is made of numbers that were checked against the length of the tail, and kept in private memory; so a cell of any position
@@ -12,24 +13,34 @@
 use std::ptr::NonNull;
 
 use super::bell::Bell;
+use super::chain::Chain;
 use super::ring::{Counters, Known, Ring, Words};
 use super::shelf::Shelf;
 use super::word::Cell;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::shm::{Id, Kind, ObjectRef, Parcel, ParcelName, Payload};
+use crate::shm::{Kind, Parcel, ParcelName, Payload};
 
-/// The start of a queue.
-#[repr(C, align(64))]
-pub(crate) struct Header {
+/// The numbers of a ring, in shared memory.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
     cells: AtomicU64,
     places: AtomicU64,
     stride: AtomicU64,
     capacity: AtomicU64,
+}
+
+/// The start of a queue.
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    numbers: Numbers,
     /// Rung when a message is finished that stayed in its place until then.
-    finished: Bell,
-    unused: [AtomicU32; 23],
-    shelf: Shelf,
-    counters: Counters,
+    pub(super) finished: Bell,
+    unused: [AtomicU32; 7],
+    pub(super) chain: Chain,
+    /// Parcels for the next messages.
+    pub(super) shelf: Shelf,
+    pub(super) counters: Counters,
 }
 
 // SAFETY: `repr(C)`, atomics and unused bytes.
@@ -88,29 +99,29 @@ impl Shape {
         self.capacity as usize
     }
 
-    fn write(&self, header: &Header) {
-        header.cells.store(self.cells_log2.into(), Ordering::Relaxed);
-        header.places.store(self.places.into(), Ordering::Relaxed);
-        header.stride.store(self.stride as u64, Ordering::Relaxed);
-        header.capacity.store(self.capacity, Ordering::Relaxed);
+    fn write(&self, numbers: &Numbers) {
+        numbers.cells.store(self.cells_log2.into(), Ordering::Relaxed);
+        numbers.places.store(self.places.into(), Ordering::Relaxed);
+        numbers.stride.store(self.stride as u64, Ordering::Relaxed);
+        numbers.capacity.store(self.capacity, Ordering::Relaxed);
     }
 
-    /// The shape that a header tells of, if it fits into such a tail.
-    fn read(header: &Header, tail: usize) -> Option<Shape> {
-        let stride = usize::try_from(header.stride.load(Ordering::Relaxed)).ok()?;
-        let capacity = usize::try_from(header.capacity.load(Ordering::Relaxed)).ok()?;
+    /// The shape that these numbers tell of, if it fits into such a tail.
+    fn read(numbers: &Numbers, tail: usize) -> Option<Shape> {
+        let stride = usize::try_from(numbers.stride.load(Ordering::Relaxed)).ok()?;
+        let capacity = usize::try_from(numbers.capacity.load(Ordering::Relaxed)).ok()?;
         let shape = Shape::new(capacity, stride.checked_sub(PLACE_HEADER)?)?;
-        let told = (header.cells.load(Ordering::Relaxed), header.places.load(Ordering::Relaxed));
+        let told = (numbers.cells.load(Ordering::Relaxed), numbers.places.load(Ordering::Relaxed));
         let fits = shape.stride == stride && told == (shape.cells_log2.into(), shape.places.into());
         (fits && shape.tail()? <= tail).then_some(shape)
     }
 }
 
-/// A queue's words and places.
+/// The words and places of a queue, or of one segment of it.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Layout {
-    header: NonNull<Header>,
+    counters: NonNull<Counters>,
     cells: NonNull<AtomicU64>,
     places: NonNull<u8>,
     shape: Shape,
@@ -125,7 +136,7 @@ unsafe impl Sync for Layout {}
 impl Clone for Layout {
     fn clone(&self) -> Layout {
         Layout {
-            header: self.header,
+            counters: self.counters,
             cells: self.cells,
             places: self.places,
             shape: self.shape,
@@ -134,46 +145,47 @@ impl Clone for Layout {
     }
 }
 
+impl Header {
+    /// Writes the first words of a queue of this shape, with a bound or without.
+    pub(crate) fn make(&self, shape: Shape, is_bounded: bool, tail: NonNull<u8>) {
+        Layout::make(shape, &self.numbers, &self.counters, tail);
+        self.finished.calm();
+        if !is_bounded {
+            self.chain.begin();
+        }
+    }
+}
+
 impl Layout {
-    /// Writes the first words of a queue of this shape.
-    pub(crate) fn make(shape: Shape, header: &Header, tail: NonNull<u8>) {
-        shape.write(header);
-        header.finished.calm();
-        Ring(Layout::over(shape, header, tail)).init();
+    /// Writes the first words of a ring of this shape.
+    pub(crate) fn make(shape: Shape, numbers: &Numbers, counters: &Counters, tail: NonNull<u8>) {
+        shape.write(numbers);
+        Ring(Layout::over(shape, counters, tail)).init();
     }
 
     /// The layout of a queue whose tail begins there; `None` if its header is none of ours.
-    pub(crate) fn of(header: &Header, tail: NonNull<u8>, len: usize) -> Option<Layout> {
-        Some(Layout::over(Shape::read(header, len)?, header, tail))
+    pub(crate) fn of(header: &Header, tail: (NonNull<u8>, usize)) -> Option<Layout> {
+        Layout::told(&header.numbers, &header.counters, tail)
     }
 
-    /// The same, of a queue that the reaper found.
-    pub(crate) fn of_object(object: ObjectRef) -> Option<Layout> {
-        let (header, tail) = object.get::<Header, AtomicU64>()?;
-        Layout::of(header, NonNull::from(tail).cast(), size_of_val(tail))
+    /// The same of anything that has these numbers and counters.
+    pub(super) fn told(
+        numbers: &Numbers,
+        counters: &Counters,
+        (tail, len): (NonNull<u8>, usize),
+    ) -> Option<Layout> {
+        Some(Layout::over(Shape::read(numbers, len)?, counters, tail))
     }
 
-    fn over(shape: Shape, header: &Header, tail: NonNull<u8>) -> Layout {
+    fn over(shape: Shape, counters: &Counters, tail: NonNull<u8>) -> Layout {
         Layout {
-            header: NonNull::from(header),
+            counters: NonNull::from(counters),
             cells: tail.cast(),
             // SAFETY: the cells lie in the tail.
             places: unsafe { tail.add(shape.cells()) },
             shape,
             known: Known::default(),
         }
-    }
-
-    /// Who waits for messages to be finished.
-    pub(crate) fn finished(&self) -> &Bell {
-        // SAFETY: in the header: see the heading.
-        unsafe { &self.header.as_ref().finished }
-    }
-
-    /// Parcels for the next messages.
-    pub(crate) fn shelf(&self) -> &Shelf {
-        // SAFETY: in the header: see the heading.
-        unsafe { &self.header.as_ref().shelf }
     }
 
     /// What the queue's maker decided.
@@ -244,7 +256,7 @@ impl Words for Layout {
     #[inline]
     fn counters(&self) -> &Counters {
         // SAFETY: in the header: see the heading.
-        unsafe { &self.header.as_ref().counters }
+        unsafe { self.counters.as_ref() }
     }
 
     #[inline]
@@ -277,34 +289,5 @@ impl Words for Layout {
     #[inline]
     fn known(&self) -> &Known {
         &self.known
-    }
-}
-
-/// Repairs a queue that a dead participant held.
-pub(super) fn repair(object: ObjectRef, dead: Id) {
-    let Some(layout) = Layout::of_object(object) else { return };
-    let ring = Ring(layout);
-    let discard = |number| drop_parcel(&ring.0, number);
-    let restore = |number| {
-        if let Some((name, _)) = ring.0.parcel(number) {
-            Parcel::restore(name, dead);
-        }
-    };
-    ring.repair(dead, discard, restore);
-    ring.0.shelf().repair();
-    ring.0.finished().ring_all();
-}
-
-/// Frees the parcels in a queue that is being freed.
-pub(super) fn dispose(object: ObjectRef) {
-    if let (Some(layout), Some(me)) = (Layout::of_object(object), crate::shm::joined()) {
-        layout.shelf().clear(me);
-        (0..layout.places()).for_each(|number| drop_parcel(&layout, number));
-    }
-}
-
-fn drop_parcel(layout: &Layout, number: u32) {
-    if let (Some((name, len)), Some(me)) = (layout.parcel(number), crate::shm::joined()) {
-        drop(Parcel::take(name, len, me));
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Killed here: as any consumer between take and release.
 
+use std::sync::Arc;
+
 use super::core::{Core, Refused, Wait, garbled};
-use super::layout::INLINE;
-use super::ring::{Taken, Words};
+use super::layout::{INLINE, Layout};
+use super::ring::{Committed, Ring, Taken};
+use super::segment::Link;
 use super::word::Spot;
 use crate::error::{Error, Kind, Result};
 use crate::shm::{self, Family, Id, Parcel, ParcelName};
@@ -15,14 +18,20 @@ use crate::time::Deadline;
 #[derive(Debug)]
 pub(crate) struct Lease {
     core: Core,
+    /// Where it lies, unless that is the queue itself.
+    link: Option<Arc<Link>>,
     spot: Spot,
     owner: Id,
 }
 
 impl Lease {
+    fn ring(&self) -> &Ring<Layout> {
+        self.link.as_ref().map_or_else(|| self.core.ring(), |link| &link.ring)
+    }
+
     /// Reads the message.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
-        let layout = self.core.layout();
+        let layout = &self.ring().0;
         if let Some((name, len)) = layout.parcel(self.spot.place) {
             let Some(parcel) = Parcel::take(name, len, self.owner) else { return Err(garbled()) };
             return Ok(read(Borrowed(Some(parcel)).bytes()));
@@ -45,14 +54,14 @@ impl Lease {
 
     /// The parcel that it lies in, if it is a large one, and its length.
     pub(super) fn parcel(&self) -> Option<(ParcelName, u64)> {
-        self.core.layout().parcel(self.spot.place)
+        self.ring().0.parcel(self.spot.place)
     }
 
     /// Says that it was delivered. False: it is no longer this process's.
     pub(crate) fn finish(&self) -> bool {
         let (finished, parcel) = self.deliver();
         if let Some(parcel) = parcel {
-            self.core.layout().shelf().keep(parcel);
+            self.core.header().shelf.keep(parcel);
         }
         finished
     }
@@ -62,16 +71,20 @@ impl Lease {
         if shm::joined() != Some(self.owner) {
             return (false, None);
         }
-        let ring = self.core.ring();
+        let ring = self.ring();
         let parcel =
             ring.0.parcel(self.spot.place).and_then(|(name, len)| Parcel::take(name, len, self.owner));
         let finished = ring.release(self.spot, self.owner);
         if finished {
-            ring.0.counters().room.ring(1);
-            self.core.layout().finished().ring(u32::MAX);
-            if ring.is_closed() {
+            self.core.header().counters.room.ring(1);
+            self.core.header().finished.ring(u32::MAX);
+            let state = ring.state();
+            if state == Committed::Moved {
+                self.core.walker().retire();
+            }
+            if state != Committed::Done && self.core.is_closed() {
                 // That was perhaps the last one that others waited for.
-                ring.0.counters().items.ring(u32::MAX);
+                self.core.header().counters.items.ring(u32::MAX);
             }
         }
         (finished, parcel)
@@ -99,8 +112,11 @@ impl Drop for Borrowed {
 impl Drop for Lease {
     fn drop(&mut self) {
         // After it was finished this does nothing.
-        if shm::joined() == Some(self.owner) && self.core.ring().give_back(self.spot, self.owner) {
-            self.core.layout().counters().items.ring(1);
+        if shm::joined() == Some(self.owner) && self.ring().give_back(self.spot, self.owner) {
+            if self.link.is_some() {
+                self.core.header().chain.set_aside();
+            }
+            self.core.header().counters.items.ring(1);
         }
     }
 }
@@ -109,27 +125,27 @@ impl Core {
     /// Takes the next message, and leaves it where it is.
     pub(crate) fn lease(&self, wait: Wait) -> std::result::Result<Lease, Refused> {
         let me = shm::me()?;
-        let take = || match self.ring().take(me.id) {
-            Taken::Message(spot) => Ok(Some(Lease { core: self.clone(), spot, owner: me.id })),
-            Taken::Empty => Ok(None),
+        let take = || match self.take(me.id)? {
+            (link, Taken::Message(spot)) => Ok(Some(Lease { core: self.clone(), link, spot, owner: me.id })),
+            (_, Taken::Empty) => Ok(None),
             // What somebody else is at work on may come back.
-            Taken::Closed if !self.ring().is_finished() => Ok(None),
-            Taken::Closed => Err(Refused::Closed),
-            Taken::Garbled => Err(garbled().into()),
+            (_, Taken::Closed) if !self.is_finished() => Ok(None),
+            (_, Taken::Closed) => Err(Refused::Closed),
+            (_, Taken::Moved | Taken::Garbled) => Err(garbled().into()),
         };
         match take()? {
             Some(lease) => Ok(lease),
-            None => self.wait(&self.layout().counters().items, me, wait, take),
+            None => self.wait(&self.header().counters.items, me, wait, take),
         }
     }
 
     /// Waits until every message that was put is finished.
     pub(crate) fn join(&self, until: Deadline) -> Result<()> {
         let me = shm::me()?;
-        let bell = self.layout().finished();
+        let bell = &self.header().finished;
         loop {
             let seen = bell.announce();
-            if self.ring().is_finished() {
+            if self.is_finished() {
                 return Ok(());
             }
             if until.has_passed() {

@@ -24,6 +24,7 @@
 mod bell;
 mod binding;
 mod bytes;
+mod chain;
 mod connection;
 mod core;
 mod encode;
@@ -31,8 +32,11 @@ mod error;
 mod joinable;
 mod layout;
 mod lease;
+mod links;
 mod queue;
+mod repair;
 mod ring;
+mod segment;
 mod shelf;
 mod word;
 
@@ -50,5 +54,5 @@ pub mod private {
 
 /// Tells the layers below how to clean up after whoever used a queue: before anything else runs in this process.
 pub(crate) fn set_hooks() {
-    crate::shm::set_queue_hooks(crate::shm::Hooks { repair: layout::repair, dispose: layout::dispose });
+    crate::shm::set_queue_hooks(crate::shm::Hooks { repair: repair::repair, dispose: repair::dispose });
 }

@@ -46,7 +46,7 @@ impl<T> Queue<T> {
     /// The capacity is 0, or there is no memory for it.
     #[track_caller]
     pub fn bounded(capacity: usize) -> Result<Queue<T>> {
-        Ok(Queue { core: Core::new(capacity, INLINE, Location::caller())?, values: PhantomData })
+        Ok(Queue { core: Core::new(Some(capacity), INLINE, Location::caller())?, values: PhantomData })
     }
 
     /// The same; values of up to `inline` encoded bytes lie in the queue itself, which takes so much memory for each, and is the fastest for
@@ -56,7 +56,16 @@ impl<T> Queue<T> {
     /// As for [`bounded`](Queue::bounded).
     #[track_caller]
     pub fn with_inline(capacity: usize, inline: usize) -> Result<Queue<T>> {
-        Ok(Queue { core: Core::new(capacity, inline, Location::caller())?, values: PhantomData })
+        Ok(Queue { core: Core::new(Some(capacity), inline, Location::caller())?, values: PhantomData })
+    }
+
+    /// A queue for any number of values: it takes more memory while there are many, and gives it back.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    #[track_caller]
+    pub fn unbounded() -> Result<Queue<T>> {
+        Ok(Queue { core: Core::new(None, INLINE, Location::caller())?, values: PhantomData })
     }
 
     /// How many values there are, while others may put and get more.
@@ -75,14 +84,14 @@ impl<T> Queue<T> {
     /// True if there is no room for more.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len() >= self.capacity()
+        self.core.is_full()
     }
 
-    /// The most values at a time.
+    /// The most values at a time; `usize::MAX` if there is no bound.
     #[must_use]
     #[doc(alias = "maxsize")]
     pub fn capacity(&self) -> usize {
-        self.core.shape().capacity()
+        self.core.capacity()
     }
 
     /// Ends the queue behind the last value: nothing is put any more, and consumers are told when they have got everything.
@@ -255,8 +264,7 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a Queue<T> {
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (len, capacity) = (self.len(), self.capacity());
-        write!(f, "Queue({len} of {capacity}, made at {})", self.core.made_at())
+        self.core.describe("Queue", f)
     }
 }
 

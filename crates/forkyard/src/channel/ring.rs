@@ -74,6 +74,8 @@ pub(crate) enum Committed {
     Done,
     Full,
     Closed,
+    /// The queue goes on in the next segment.
+    Moved,
     /// Somebody scribbled.
     Garbled,
 }
@@ -87,6 +89,8 @@ pub(crate) enum Taken {
     Empty,
     /// Empty, and closed.
     Closed,
+    /// Empty, and the queue goes on in the next segment.
+    Moved,
     Garbled,
 }
 
@@ -195,6 +199,9 @@ impl<W: Words> Ring<W> {
             (gap, says @ Cell::Closed { .. }) if says.age(self.lap(gap.position)) == Age::Same => {
                 Err(Committed::Closed)
             }
+            (gap, says @ Cell::Moved { .. }) if says.age(self.lap(gap.position)) == Age::Same => {
+                Err(Committed::Moved)
+            }
             (_, Cell::Garbled) => Err(Committed::Garbled),
             (gap, _) => Ok(gap),
         }
@@ -287,6 +294,7 @@ impl<W: Words> Ring<W> {
                 }
                 (Age::Newer, _) => position = self.head().load(Ordering::SeqCst).max(position + 1),
                 (Age::Same, Cell::Closed { .. }) => break Taken::Closed,
+                (Age::Same, Cell::Moved { .. }) => break Taken::Moved,
                 (_, Cell::Garbled) => break Taken::Garbled,
                 _ => break Taken::Empty,
             }
@@ -315,7 +323,7 @@ impl<W: Words> Ring<W> {
 
     /// Takes a message that somebody had taken who died.
     #[cold]
-    fn take_back(&self, me: Id) -> Option<Spot> {
+    pub(crate) fn take_back(&self, me: Id) -> Option<Spot> {
         let back = &self.0.counters().back;
         back.store(0, Ordering::SeqCst);
         (0..self.0.places()).find_map(|number| {
@@ -366,22 +374,47 @@ impl<W: Words> Ring<W> {
             })
     }
 
-    /// Ends the queue behind its last message. True if it was open.
-    pub(crate) fn close(&self) -> bool {
-        while let Ok(Gap { position, word }) = self.end() {
-            let closed = Cell::Closed { lap: self.lap(position) }.word();
-            let cell = self.0.cell(position);
-            if cell.compare_exchange(word, closed, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                Self::advance(self.tail(), position);
-                return true;
-            }
-        }
-        false
+    /// Ends the queue behind its last message, unless it has an end: that is told.
+    pub(crate) fn close(&self) -> Committed {
+        self.finish(|lap| Cell::Closed { lap })
     }
 
-    /// True if it was closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.end(), Err(Committed::Closed))
+    /// Has the queue go on in the next segment, which everybody finds by now, unless it has an end: that is told.
+    pub(crate) fn move_on(&self) -> Committed {
+        self.finish(|lap| Cell::Moved { lap })
+    }
+
+    /// The same if there is no message.
+    pub(crate) fn move_on_if_empty(&self) -> bool {
+        match self.end() {
+            Ok(gap) => gap.position == self.pass_head() && self.finish_at(gap, |lap| Cell::Moved { lap }),
+            Err(_) => false,
+        }
+    }
+
+    fn finish(&self, end: impl Fn(u32) -> Cell) -> Committed {
+        loop {
+            match self.end() {
+                Ok(gap) if self.finish_at(gap, &end) => return Committed::Done,
+                Ok(_) => {}
+                Err(has) => return has,
+            }
+        }
+    }
+
+    fn finish_at(&self, gap: Gap, end: impl Fn(u32) -> Cell) -> bool {
+        let cell = self.0.cell(gap.position);
+        let word = end(self.lap(gap.position)).word();
+        let done = cell.compare_exchange(gap.word, word, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if done {
+            Self::advance(self.tail(), gap.position);
+        }
+        done
+    }
+
+    /// What a message would meet: `Done`, `Closed` or `Moved`; a full queue is not asked for.
+    pub(crate) fn state(&self) -> Committed {
+        self.end().map_or_else(|has| has, |_| Committed::Done)
     }
 
     /// How many messages there are, as far as one can tell while others go on.
@@ -397,8 +430,13 @@ impl<W: Words> Ring<W> {
     }
 
     /// Repairs what a dead participant left. `discard` gets each place whose message was never committed, and `restore` each whose message
-    /// goes back, before it does. Only one repair of it runs at a time, and it may be done again.
-    pub(crate) fn repair(&self, dead: Id, mut discard: impl FnMut(u32), mut restore: impl FnMut(u32)) {
+    /// goes back, before it does. Only one repair of it runs at a time, and it may be done again. True if messages go back.
+    pub(crate) fn repair(
+        &self,
+        dead: Id,
+        mut discard: impl FnMut(u32),
+        mut restore: impl FnMut(u32),
+    ) -> bool {
         let mut any_back = false;
         for number in 0..self.0.places() {
             let Some(word) = self.0.place(number) else { continue };
@@ -426,7 +464,7 @@ impl<W: Words> Ring<W> {
         if any_back {
             self.0.counters().back.store(1, Ordering::SeqCst);
         }
-        self.ring_all();
+        any_back
     }
 
     fn is_committed(&self, spot: Spot) -> bool {

@@ -20,6 +20,8 @@ pub(crate) enum Cell {
     Full { lap: u32, spot: Spot },
     /// There is none at its position in this lap, and there will be none behind it.
     Closed { lap: u32 },
+    /// There is none at its position in this lap, nor behind it: the queue goes on in the next segment.
+    Moved { lap: u32 },
     /// No word of ours: somebody scribbled.
     Garbled,
 }
@@ -50,6 +52,7 @@ impl Cell {
             Cell::Unused => return 0,
             Cell::Full { lap, spot } => (1, lap, spot),
             Cell::Closed { lap } => (2, lap, Spot { place: 0, version: 0 }),
+            Cell::Moved { lap } => (2, lap, Spot { place: 0, version: 1 }),
             Cell::Garbled => return u64::MAX,
         };
         let version = spot.version & ((1 << VERSION_BITS) - 1);
@@ -69,7 +72,8 @@ impl Cell {
                 let place = (word >> (2 + VERSION_BITS)) as u32 & (Cell::MOST_PLACES - 1);
                 Cell::Full { lap, spot: Spot { place, version } }
             }
-            2 => Cell::Closed { lap },
+            2 if word & 4 == 0 => Cell::Closed { lap },
+            2 => Cell::Moved { lap },
             _ => Cell::Garbled,
         }
     }
@@ -77,7 +81,10 @@ impl Cell {
     /// What it is to its position in this lap.
     #[inline]
     pub(crate) fn age(self, lap: u32) -> Age {
-        let (Cell::Full { lap: own, .. } | Cell::Closed { lap: own }) = self else { return Age::Older };
+        let (Cell::Full { lap: own, .. } | Cell::Closed { lap: own } | Cell::Moved { lap: own }) = self
+        else {
+            return Age::Older;
+        };
         match own.wrapping_sub(lap) & LAP_MASK {
             0 => Age::Same,
             ahead if ahead < 1 << (LAP_BITS - 1) => Age::Newer,
@@ -151,7 +158,8 @@ mod tests {
     #[test]
     fn every_cell_and_every_place_is_told_from_its_word() {
         let spot = Spot { place: Cell::MOST_PLACES - 1, version: (1 << 18) - 1 };
-        for cell in [Cell::Unused, Cell::Full { lap: 3, spot }, Cell::Closed { lap: (1 << 22) - 1 }] {
+        let ends = [Cell::Closed { lap: (1 << 22) - 1 }, Cell::Moved { lap: 7 }];
+        for cell in [Cell::Unused, Cell::Full { lap: 3, spot }, ends[0], ends[1]] {
             assert_eq!(Cell::of_word(cell.word()), cell);
         }
         assert_eq!(Cell::of_word(u64::MAX), Cell::Garbled);

@@ -26,7 +26,7 @@ pub(crate) fn set_queue_hooks(hooks: Hooks) {
 /// The hooks of this kind.
 pub(crate) fn hooks(kind: Kind) -> Option<Hooks> {
     match kind {
-        Kind::Queue => QUEUE.get().copied(),
+        Kind::Queue | Kind::Segment => QUEUE.get().copied(),
         _ => None,
     }
 }

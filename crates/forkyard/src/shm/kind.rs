@@ -36,13 +36,15 @@ pub(crate) enum Kind {
     SharedMemory = 14,
     /// A message of a queue, or one that is being made.
     Message = 15,
+    /// A part of a queue without a bound.
+    Segment = 16,
     /// Bytes, in tests.
     #[cfg(test)]
     Bytes = 999,
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Mutex,
         Kind::RwLock,
         Kind::Lock,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::Queue,
         Kind::SharedMemory,
         Kind::Message,
+        Kind::Segment,
     ];
 
     /// The kind of this number.

@@ -28,7 +28,7 @@ use super::join::reap;
 use super::kind::Kind;
 use super::life::Id;
 use super::local;
-use super::participant::me;
+use super::participant::{joined, me};
 use super::safe::ShmAtomic;
 use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
@@ -141,7 +141,7 @@ impl<T: Payload> Shared<T> {
     }
 
     /// Takes a handle of what another process has told of.
-    fn attach(offset: u64, generation: u32) -> Result<Shared<T>> {
+    pub(crate) fn attach(offset: u64, generation: u32) -> Result<Shared<T>> {
         let me = me()?.id;
         let what = || format!("take over {}", T::KIND);
         let gone = || {
@@ -189,11 +189,33 @@ impl<T: Payload> Shared<T> {
         self.reference.offset
     }
 
+    /// Where its block begins, and which of the objects that lay there it is.
+    pub(crate) fn name(&self) -> (u64, u32) {
+        (self.reference.offset, self.reference.generation)
+    }
+
+    fn found(&self) -> Option<Found> {
+        arena::existing().and_then(|arena| arena.block_at(self.offset()))
+    }
+
+    /// Keeps it alive until somebody lets go of it, whoever dies.
+    pub(crate) fn keep(&self) {
+        if let Some(found) = self.found() {
+            found.block.hold(Id::SLOTS);
+        }
+    }
+
+    /// Undoes [`keep`](Shared::keep): it goes with its last handle. May be done again.
+    pub(crate) fn let_go(&self) {
+        // This handle's bit is still there, so this is not the last one.
+        if let (Some(found), Some(me)) = (self.found(), joined()) {
+            found.block.release(Id::SLOTS, self.reference.generation, me);
+        }
+    }
+
     /// Where it was made.
     pub(crate) fn made_at(&self) -> String {
-        arena::existing()
-            .and_then(|arena| arena.block_at(self.offset()))
-            .map_or_else(String::new, |found| found.block.made_at())
+        self.found().map_or_else(String::new, |found| found.block.made_at())
     }
 }
 
@@ -269,6 +291,14 @@ impl ObjectRef {
     /// Where its block begins.
     pub(crate) fn offset(&self) -> u64 {
         self.found.offset
+    }
+
+    /// Where its block begins, and which of the objects that lay there it is.
+    pub(crate) fn name(&self) -> Option<(u64, u32)> {
+        match self.found.block.state() {
+            State::Live(generation) => Some((self.offset(), generation)),
+            _ => None,
+        }
     }
 
     /// What it is; `None` if somebody scribbled.

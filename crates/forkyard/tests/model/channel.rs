@@ -3,7 +3,9 @@
 
 #[path = "../../src/channel/bell.rs"]
 pub(crate) mod bell;
+#[path = "../../src/channel/chain.rs"]
+pub(crate) mod chain;
 #[path = "../../src/channel/ring.rs"]
 pub(crate) mod ring;
 #[path = "../../src/channel/word.rs"]
-mod word;
+pub(crate) mod word;

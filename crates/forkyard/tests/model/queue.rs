@@ -88,7 +88,7 @@ impl World {
             Committed::Done => Some(true),
             Committed::Full => Some(false),
             Committed::Closed => None,
-            Committed::Garbled => panic!("garbled"),
+            Committed::Moved | Committed::Garbled => panic!("garbled"),
         };
         let gap = match self.ring.room() {
             Ok(gap) => gap,
@@ -126,7 +126,7 @@ impl World {
             Taken::Message(spot) => spot,
             Taken::Empty => return None,
             Taken::Closed => return Some(None),
-            Taken::Garbled => panic!("garbled"),
+            Taken::Moved | Taken::Garbled => panic!("garbled"),
         };
         // SAFETY: loom checks that nobody writes it now.
         let value = self.ring.0.values[spot.place as usize].with(|place| unsafe { *place });
@@ -161,7 +161,8 @@ impl World {
     }
 
     fn reap(&self, dead: Id) {
-        self.ring.repair(dead, |_| {}, |_| {});
+        let _ = self.ring.repair(dead, |_| {}, |_| {});
+        self.ring.ring_all();
     }
 
     fn is_put(&self) -> u32 {
@@ -243,7 +244,7 @@ fn what_was_put_before_the_end_is_got_and_nothing_after_it() {
             2,
             None,
             move |_| {
-                closer.ring.close();
+                let _ = closer.ring.close();
                 closer.ring.ring_all();
             },
             unseen,
@@ -295,7 +296,7 @@ fn what_a_killed_consumer_had_not_got_goes_to_the_next() {
             None,
             move |me| {
                 assert!(producer.put(me, 0) && producer.put(me, 1));
-                producer.ring.close();
+                let _ = producer.ring.close();
                 producer.ring.ring_all();
             },
             unseen,
