@@ -79,16 +79,26 @@ impl Arena {
             let table = self.table();
             let start = (hint.load(Ordering::Relaxed) as usize).min(table.len());
             let order = (start..table.len()).chain(0..start);
+            let mut idle = None;
             for index in order {
-                if table[index].get() != Use::Blocks(class) {
-                    continue;
-                }
-                if let Some(found) = self.take_in(index as u32, class, me) {
-                    if index != start {
-                        hint.store(index as u32, Ordering::Relaxed);
+                match table[index].get() {
+                    Use::Blocks(of) if of == class => {
+                        if let Some(found) = self.take_in(index as u32, class, me) {
+                            if index != start {
+                                hint.store(index as u32, Ordering::Relaxed);
+                            }
+                            return Ok(found);
+                        }
                     }
-                    return Ok(found);
+                    Use::Idle(of) if of == class => idle = Some(index as u32),
+                    _ => {}
                 }
+            }
+            if let Some(index) = idle {
+                if self.reopen_chunk(index, class, me)? {
+                    hint.store(index, Ordering::Relaxed);
+                }
+                continue;
             }
             let index = self.claim_chunk(me)?.ok_or(Errno::NOSPC)?;
             hint.store(index, Ordering::Relaxed);
@@ -102,6 +112,10 @@ impl Arena {
     fn take_in(&'static self, index: u32, class: u32, me: Id) -> Option<Found> {
         let entry = self.table().get(index as usize)?;
         let (size, count) = (u64::from(CLASSES[class as usize]), blocks_in(class));
+        let _visit = self.visit(me);
+        if entry.get() != Use::Blocks(class) {
+            return None;
+        }
         let mut next = 0;
         while let Some(number) = entry.free_block(next, count) {
             next = number + 1;
@@ -154,13 +168,23 @@ impl Arena {
         if hint.load(Ordering::Relaxed) == index || !entry.is_empty() {
             return;
         }
-        let is_free = |number: u32| {
-            let offset = self.chunk_at(index) + u64::from(number) * u64::from(CLASSES[class as usize]);
-            self.at::<Block>(offset).is_some_and(|block| block.state() == State::Free)
-        };
-        if entry.close(me, class, || (0..blocks_in(class)).all(is_free)) {
-            self.release_chunks(index, 1);
+        if entry.close(me, class, || self.seal(index, class, me)) {
+            self.retire_chunk(index, class, me);
         }
+    }
+
+    /// Brings all blocks of a chunk from `Free` to `Freeing`, or none.
+    fn seal(&'static self, index: u32, class: u32, me: Id) -> bool {
+        let size = u64::from(CLASSES[class as usize]);
+        let block = |number: u32| self.at::<Block>(self.chunk_at(index) + u64::from(number) * size);
+        let count = blocks_in(class);
+        let is_sealed =
+            |number: &u32| block(*number).is_some_and(|b| b.change(State::Free, State::Freeing(me)));
+        let sealed = (0..count).take_while(is_sealed).count() as u32;
+        if sealed < count {
+            (0..sealed).filter_map(block).for_each(|block| block.set(State::Free));
+        }
+        sealed == count
     }
 
     /// Calls `visit` with each block that is not free.
@@ -187,6 +211,7 @@ impl Arena {
     /// Frees what a dead participant was making or freeing, and what nobody else holds. Only one reaper of it runs at a time; each
     /// step may be done again.
     pub(super) fn reap_blocks(&'static self, dead: Id, me: Id) {
+        let _visit = self.visit(me);
         self.for_each_block(|found| {
             let block = found.block;
             let owned = match block.state() {

@@ -16,7 +16,7 @@ pub struct Census {
     pub holders: usize,
     /// Slots of the process table that are not free.
     pub participants: usize,
-    /// Chunks that are not free.
+    /// Chunks that have memory.
     pub chunks: usize,
     /// Bytes that the kernel has given to the arena.
     pub memory: u64,
@@ -28,7 +28,7 @@ pub fn family_census() -> Census {
     let Some(arena) = arena::existing() else { return Census::default() };
     let mut census = Census {
         participants: taken_slots(arena),
-        chunks: arena.table().iter().filter(|entry| entry.get() != Use::Free).count(),
+        chunks: arena.table().iter().filter(|entry| !matches!(entry.get(), Use::Free | Use::Idle(_))).count(),
         memory: memory(arena),
         ..Census::default()
     };

@@ -44,10 +44,7 @@ impl Arena {
                 continue;
             }
             let run = &table[first as usize..end as usize];
-            let claimed = run
-                .iter()
-                .take_while(|entry| entry.get() == Use::Free && entry.change(Use::Free, Use::Claimed(me)))
-                .count();
+            let claimed = run.iter().take_while(|entry| entry.claim(me, || self.nobody_visits())).count();
             if claimed == run.len() {
                 let committed = self.commit(self.chunk_at(first), u64::from(count) * CHUNK);
                 return match committed {
@@ -87,6 +84,28 @@ impl Arena {
         }
     }
 
+    /// Takes the memory of a chunk that the caller has closed away. It is kept for its class until a moment when nobody looks.
+    pub(super) fn retire_chunk(&self, index: u32, class: u32, me: Id) {
+        let Some(entry) = self.table().get(index as usize) else { return };
+        self.punch(self.chunk_at(index), CHUNK);
+        entry.unmark();
+        entry.set(Use::Idle(class));
+        if entry.claim(me, || self.nobody_visits()) {
+            entry.set(Use::Free);
+        }
+    }
+
+    /// Opens a chunk that was kept for its class. False: somebody else has used it.
+    pub(super) fn reopen_chunk(&self, index: u32, class: u32, me: Id) -> forkyard_sys::Result<bool> {
+        let Some(entry) = self.table().get(index as usize) else { return Ok(false) };
+        if !entry.change(Use::Idle(class), Use::Turning(me, class)) {
+            return Ok(false);
+        }
+        let committed = self.commit(self.chunk_at(index), CHUNK);
+        entry.set(if committed.is_ok() { Use::Blocks(class) } else { Use::Idle(class) });
+        committed.map(|()| true)
+    }
+
     /// Frees what a dead participant had claimed. Only one reaper of it runs at a time.
     pub(super) fn reap_chunks(&'static self, dead: Id, me: Id) {
         let table = self.table();
@@ -103,6 +122,7 @@ impl Arena {
                     entry.set(Use::Blocks(class));
                     self.close_if_empty(index, class, me);
                 }
+                Use::Turning(id, class) if id == dead => self.retire_chunk(index, class, me),
                 // The dead may have emptied it, and been about to close it.
                 Use::Blocks(class) => self.close_if_empty(index, class, me),
                 _ => {}

@@ -1,7 +1,7 @@
 //! What is known of one chunk: a state machine.
 //!
 //! README.md beside this file has the states and what a death leaves of each. The word changes by CAS only; who has made
-//! it `Claimed` or `Closing` may also store to it, and to the `Part`s behind it.
+//! it `Claimed`, `Closing` or `Turning` may also store to it, and to the `Part`s behind it.
 
 use super::block::{Block, State};
 use super::life::Id;
@@ -36,6 +36,10 @@ pub(crate) enum Use {
     Part(u32),
     /// This participant looks whether all blocks of this class are free, to give it back.
     Closing(Id, u32),
+    /// It has no memory, and is kept for this class: somebody may still look at it as one of its chunks.
+    Idle(u32),
+    /// This participant takes its memory away or brings it back, or makes it a chunk for everything.
+    Turning(Id, u32),
     /// No word of ours: somebody scribbled.
     Garbled,
 }
@@ -49,6 +53,8 @@ impl Use {
             Use::Run(count) => (3, count.into()),
             Use::Part(head) => (4, head.into()),
             Use::Closing(id, class) => (5, u64::from(id.bits()) | u64::from(class) << 32),
+            Use::Idle(class) => (6, class.into()),
+            Use::Turning(id, class) => (7, u64::from(id.bits()) | u64::from(class) << 32),
             Use::Garbled => (255, 0),
         };
         kind | argument << 8
@@ -65,6 +71,8 @@ impl Use {
             (3, _) if number > 0 => Use::Run(number),
             (4, _) => Use::Part(number),
             (5, Some(id)) if (class as usize) < CLASSES.len() => Use::Closing(id, class),
+            (6, _) if (number as usize) < CLASSES.len() => Use::Idle(number),
+            (7, Some(id)) if (class as usize) < CLASSES.len() => Use::Turning(id, class),
             _ => Use::Garbled,
         }
     }
@@ -118,12 +126,13 @@ impl Entry {
         self.taken.iter().all(|word| word.load(Ordering::Acquire) == 0)
     }
 
-    /// Takes a free block of a chunk of blocks of this class; false if it is not free, or the chunk is being closed.
+    /// Takes a free block of a chunk of blocks of this class; false if it is not free, or the chunk is being closed. The caller is
+    /// counted as a visitor from before it knew that the chunk is of this class.
     pub(crate) fn take(&self, block: &Block, number: u32, class: u32, me: Id) -> bool {
         if block.state() != State::Free || !block.change(State::Free, State::Building(me)) {
             return false;
         }
-        // Whoever closes the chunk changes the word first and looks at the blocks then; this looks the other way round.
+        // Whoever closes the chunk changes the word first and seals the blocks then; this looks the other way round.
         fence(Ordering::SeqCst);
         if self.get() != Use::Blocks(class) {
             block.change(State::Building(me), State::Free);
@@ -133,19 +142,30 @@ impl Entry {
         true
     }
 
-    /// Closes a chunk of blocks if `all_free` says so, which is asked after nobody takes a block there any more; whoever takes a block
-    /// looks at the entry afterwards. True if the chunk is claimed now.
-    pub(crate) fn close(&self, me: Id, class: u32, all_free: impl FnOnce() -> bool) -> bool {
+    /// Closes a chunk of blocks if `seal` can bring all of them from `Free` to `Freeing`: then nobody takes one any more. True if the chunk
+    /// is the caller's to turn now.
+    pub(crate) fn close(&self, me: Id, class: u32, seal: impl FnOnce() -> bool) -> bool {
         if !self.change(Use::Blocks(class), Use::Closing(me, class)) {
             return false;
         }
         fence(Ordering::SeqCst);
-        if all_free() {
-            self.set(Use::Claimed(me));
-            true
-        } else {
-            self.set(Use::Blocks(class));
-            false
+        let sealed = seal();
+        self.set(if sealed { Use::Turning(me, class) } else { Use::Blocks(class) });
+        sealed
+    }
+
+    /// Claims a chunk that nothing uses. One that was of a class before only if `nobody_visits`: whoever comes after that was asked
+    /// sees that it is no longer of its class.
+    pub(crate) fn claim(&self, me: Id, nobody_visits: impl FnOnce() -> bool) -> bool {
+        match self.get() {
+            Use::Free => self.change(Use::Free, Use::Claimed(me)),
+            Use::Idle(class) if self.change(Use::Idle(class), Use::Turning(me, class)) => {
+                fence(Ordering::SeqCst);
+                let alone = nobody_visits();
+                self.set(if alone { Use::Claimed(me) } else { Use::Idle(class) });
+                alone
+            }
+            _ => false,
         }
     }
 }
@@ -165,6 +185,8 @@ mod tests {
             Use::Run(1 << 20),
             Use::Part(0),
             Use::Closing(id, 3),
+            Use::Idle(3),
+            Use::Turning(id, 3),
         ];
         for this in uses {
             assert_eq!(Use::of_word(this.word()), this);

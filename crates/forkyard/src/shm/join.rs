@@ -100,8 +100,11 @@ fn take_kept(arena: &'static Arena, pid: u32) -> Option<(u32, u32)> {
 
 /// In a copy that nobody kept a slot for: holds what it has handles of, if all of it is still there.
 fn hold_inherited(me: Id) -> Result<()> {
+    let Some(arena) = arena::existing() else { return Ok(()) };
+    let _visit = arena.visit(me);
     for held in local::list().values() {
-        if held.found.block.hold_if(me.slot(), held.generation, me).is_err() {
+        let there = arena.block_at(held.found.offset).filter(|found| found.size == held.found.size);
+        if there.is_none_or(|found| found.block.hold_if(me.slot(), held.generation, me).is_err()) {
             LOST.store(true, Ordering::Relaxed);
             return Err(lost());
         }

@@ -44,6 +44,7 @@ pub(super) fn attach(offset: u64, generation: u32, me: Id) -> Option<Found> {
         held.handles += 1;
         return Some(held.found);
     }
+    let _visit = arena.visit(me);
     let found = arena.block_at(offset)?;
     match found.block.hold_if(me.slot(), generation, me) {
         Ok(()) => {

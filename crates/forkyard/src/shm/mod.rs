@@ -21,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod view;
+mod visit;
 mod wait;
 
 pub(crate) use arena::{attach, existing, get, observe, refuse};

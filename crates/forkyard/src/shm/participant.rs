@@ -32,7 +32,8 @@ pub(crate) struct Page {
     /// The pid namespace that `pid` counts in: its inode.
     namespace: AtomicU64,
     flags: AtomicU64,
-    unused: [AtomicU64; 3],
+    pub(super) visits: AtomicU64,
+    unused: [AtomicU64; 2],
     name: [AtomicU64; NAME / 8],
     pub(super) waits: wait::Cells,
     unused_too: [AtomicU64; (robust::WORD - 128 - size_of::<wait::Cells>()) / 8],
@@ -325,6 +326,7 @@ pub(super) fn settle(
     page.set_name(name);
     page.flags.store(if daemon { DAEMON } else { 0 }, Ordering::Relaxed);
     page.waits.clear();
+    page.visits.store(0, Ordering::SeqCst);
     let thread = robust::hold(arena.page_address(slot))?;
     let first = page.life.compare_exchange(0, thread, Ordering::SeqCst, Ordering::SeqCst);
     Ok((first.is_ok() && page.change(incarnation, Phase::Joining(pid), Phase::Live, incarnation))
@@ -356,6 +358,7 @@ pub(crate) fn bury(dead: Id, me: Id) {
     let Some(page) = page_of(dead) else { return };
     let Some((_, incarnation)) = page.phase() else { return };
     page.waits.clear();
+    page.visits.store(0, Ordering::SeqCst);
     page.namespace.store(0, Ordering::Relaxed);
     page.life.store(0, Ordering::SeqCst);
     page.change(incarnation, Phase::Reaping(me), Phase::Free, incarnation);
