@@ -80,7 +80,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while listener.dropped() == 0 {
         let _ = listener.accept_timeout(std::time::Duration::from_millis(10));
     }
-    println!("eve was told: {}", eve.join()?.unwrap_err());
+    if let Err(refusal) = eve.join()? {
+        println!("eve was told: {refusal}");
+    }
     println!("guests that were not let in: {}", listener.dropped());
     Ok(())
 }
