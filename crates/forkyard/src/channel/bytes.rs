@@ -71,6 +71,10 @@ impl Drop for Sample {
 }
 
 impl ByteQueue {
+    pub(super) fn over(core: Core) -> ByteQueue {
+        ByteQueue { core }
+    }
+
     /// A queue for at most so many messages at a time.
     ///
     /// # Errors

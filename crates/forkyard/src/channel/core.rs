@@ -123,12 +123,22 @@ pub(crate) struct Core {
 impl Core {
     /// Makes a queue for so many messages, or for any number; those of so many bytes at most lie in it, the others beside it.
     pub(crate) fn new(capacity: Option<usize>, inline: usize, made_at: &Location<'_>) -> Result<Core> {
+        Core::counting(capacity, inline, 0, made_at)
+    }
+
+    /// The same for at most so many bytes, if that is not 0 and there is a capacity.
+    pub(crate) fn counting(
+        capacity: Option<usize>,
+        inline: usize,
+        bytes: u64,
+        made_at: &Location<'_>,
+    ) -> Result<Core> {
         let first = capacity.unwrap_or(FEWEST);
         let refused = || {
             let why = format!("{first} messages is not a capacity; say one from 1 to {}", Shape::MOST);
             Error::new("make a queue", Kind::Invalid(why))
         };
-        let shape = Shape::new(first, inline).ok_or_else(refused)?;
+        let shape = Shape::counting(first, inline, bytes).ok_or_else(refused)?;
         let tail = shape.tail().ok_or_else(refused)?;
         let make = |header: &Header, tail| header.make(shape, capacity.is_some(), tail);
         Core::over(Shared::new(tail, made_at, make)?)
@@ -147,7 +157,9 @@ impl Core {
 
     /// True if there is no room for more.
     pub(crate) fn is_full(&self) -> bool {
-        self.links.is_none() && self.len() >= self.capacity()
+        let is_heavy = |most| self.ring.bytes() >= most;
+        self.links.is_none()
+            && (self.len() >= self.capacity() || self.ring.0.most_bytes().is_some_and(is_heavy))
     }
 
     /// For people.
@@ -301,7 +313,7 @@ impl Core {
             };
             match got {
                 Got::Message(message) => {
-                    self.shared.counters.room.ring(1);
+                    self.make_room();
                     return message.map(Some).map_err(Refused::Failed);
                 }
                 Got::Nothing(Taken::Empty) => return Ok(None),
@@ -310,6 +322,14 @@ impl Core {
                 Got::Nothing(_) => return Err(garbled().into()),
             }
         }
+    }
+
+    /// Tells producers that a message was released.
+    #[inline]
+    pub(super) fn make_room(&self) {
+        // There may be room for one that is shorter than the one that has waited for longest.
+        let all = self.ring.0.most_bytes().is_some();
+        self.shared.counters.room.ring(if all { u32::MAX } else { 1 });
     }
 
     #[inline]

@@ -79,6 +79,10 @@ impl<T: fmt::Debug> fmt::Debug for Work<T> {
 }
 
 impl<T> JoinableQueue<T> {
+    pub(super) fn over(core: Core) -> JoinableQueue<T> {
+        JoinableQueue { core, values: PhantomData }
+    }
+
     /// A queue for at most so many values at a time.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub(crate) struct Numbers {
     places: AtomicU64,
     stride: AtomicU64,
     capacity: AtomicU64,
+    /// The most bytes, or 0.
+    bytes: AtomicU64,
 }
 
 /// The start of a queue.
@@ -36,7 +38,7 @@ pub(crate) struct Header {
     numbers: Numbers,
     /// Rung when a message is finished that stayed in its place until then.
     pub(super) finished: Bell,
-    unused: [AtomicU32; 7],
+    unused: [AtomicU32; 5],
     pub(super) chain: Chain,
     /// Parcels for the next messages.
     pub(super) shelf: Shelf,
@@ -56,6 +58,11 @@ pub(crate) const INLINE: usize = 128 - PLACE_HEADER;
 /// In a place's length: the message lies in a parcel, whose name is here.
 const IN_PARCEL: u64 = 1 << 63;
 
+/// Bytes of a place behind its message: how many were put before it, where they are counted.
+const fn trailer(bytes: u64) -> usize {
+    if bytes == 0 { 0 } else { 8 }
+}
+
 /// The numbers of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -63,6 +70,8 @@ pub(crate) struct Shape {
     places: u32,
     stride: usize,
     capacity: u64,
+    /// The most bytes, or 0 if they are not counted.
+    bytes: u64,
 }
 
 impl Shape {
@@ -71,12 +80,18 @@ impl Shape {
 
     /// A queue for so many messages, of which those of so many bytes lie in their places. `None`: that is too many, or none.
     pub(crate) fn new(capacity: usize, inline: usize) -> Option<Shape> {
+        Shape::counting(capacity, inline, 0)
+    }
+
+    /// The same for at most so many bytes, if that is not 0.
+    pub(crate) fn counting(capacity: usize, inline: usize, bytes: u64) -> Option<Shape> {
         let capacity = u64::try_from(capacity).ok().filter(|&most| (1..=Shape::MOST).contains(&most))?;
-        let stride = inline.max(PLACE_HEADER).checked_add(PLACE_HEADER)?.checked_next_multiple_of(64)?;
+        let around = PLACE_HEADER + trailer(bytes);
+        let stride = inline.max(PLACE_HEADER).checked_add(around)?.checked_next_multiple_of(64)?;
         // Spare places are for writers that are stopped, and for consumers that are reading.
         let places = (capacity + (capacity / 4).clamp(4, 64)) as u32;
         let cells_log2 = (capacity + 1).next_power_of_two().max(8).ilog2();
-        Some(Shape { cells_log2, places, stride, capacity })
+        Some(Shape { cells_log2, places, stride, capacity, bytes })
     }
 
     /// Bytes of the tail; `None` if nobody has so many.
@@ -91,7 +106,12 @@ impl Shape {
 
     /// Bytes of the largest message that lies in its place.
     pub(crate) fn inline(&self) -> usize {
-        self.stride - PLACE_HEADER
+        self.stride - PLACE_HEADER - trailer(self.bytes)
+    }
+
+    /// How many bytes there may be, if that is bounded.
+    pub(crate) fn most_bytes(&self) -> Option<u64> {
+        (self.bytes != 0).then_some(self.bytes)
     }
 
     /// How many messages there may be.
@@ -104,13 +124,15 @@ impl Shape {
         numbers.places.store(self.places.into(), Ordering::Relaxed);
         numbers.stride.store(self.stride as u64, Ordering::Relaxed);
         numbers.capacity.store(self.capacity, Ordering::Relaxed);
+        numbers.bytes.store(self.bytes, Ordering::Relaxed);
     }
 
     /// The shape that these numbers tell of, if it fits into such a tail.
     fn read(numbers: &Numbers, tail: usize) -> Option<Shape> {
         let stride = usize::try_from(numbers.stride.load(Ordering::Relaxed)).ok()?;
         let capacity = usize::try_from(numbers.capacity.load(Ordering::Relaxed)).ok()?;
-        let shape = Shape::new(capacity, stride.checked_sub(PLACE_HEADER)?)?;
+        let bytes = numbers.bytes.load(Ordering::Relaxed);
+        let shape = Shape::counting(capacity, stride.checked_sub(PLACE_HEADER + trailer(bytes))?, bytes)?;
         let told = (numbers.cells.load(Ordering::Relaxed), numbers.places.load(Ordering::Relaxed));
         let fits = shape.stride == stride && told == (shape.cells_log2.into(), shape.places.into());
         (fits && shape.tail()? <= tail).then_some(shape)
@@ -201,7 +223,7 @@ impl Layout {
 
     /// A word of a place behind its first.
     fn field(&self, number: u32, index: usize) -> Option<&AtomicU64> {
-        // SAFETY: a place has room for four words at least.
+        // SAFETY: a place has room for four words at least, and nobody asks for one behind its last.
         Some(unsafe { self.at(number)?.cast::<AtomicU64>().add(index).as_ref() })
     }
 
@@ -284,6 +306,20 @@ impl Words for Layout {
     #[inline]
     fn capacity(&self) -> u64 {
         self.shape.capacity
+    }
+
+    #[inline]
+    fn most_bytes(&self) -> Option<u64> {
+        self.shape.most_bytes()
+    }
+
+    fn start(&self, number: u32) -> Option<&AtomicU64> {
+        self.shape.most_bytes()?;
+        self.field(number, self.shape.stride / 8 - 1)
+    }
+
+    fn size(&self, number: u32) -> u64 {
+        self.field(number, 1).map_or(0, |len| len.load(Ordering::Relaxed) & !IN_PARCEL)
     }
 
     #[inline]

@@ -76,7 +76,7 @@ impl Lease {
             ring.0.parcel(self.spot.place).and_then(|(name, len)| Parcel::take(name, len, self.owner));
         let finished = ring.release(self.spot, self.owner);
         if finished {
-            self.core.header().counters.room.ring(1);
+            self.core.make_room();
             self.core.header().finished.ring(u32::MAX);
             let state = ring.state();
             if state == Committed::Moved {

@@ -23,6 +23,7 @@
 
 mod bell;
 mod binding;
+mod builder;
 mod bytes;
 mod chain;
 mod connection;
@@ -38,13 +39,16 @@ mod repair;
 mod ring;
 mod segment;
 mod shelf;
+mod simple;
 mod word;
 
+pub use builder::QueueBuilder;
 pub use bytes::{ByteQueue, Loan, Sample};
 pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};
 pub use error::{GetError, PutError};
 pub use joinable::{JoinableQueue, Work};
 pub use queue::{Iter, Queue};
+pub use simple::SimpleQueue;
 
 /// What bindings for other languages need beside what is public.
 #[doc(hidden)]

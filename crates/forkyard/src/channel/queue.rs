@@ -40,6 +40,10 @@ impl<T> Clone for Queue<T> {
 }
 
 impl<T> Queue<T> {
+    pub(super) fn over(core: Core) -> Queue<T> {
+        Queue { core, values: PhantomData }
+    }
+
     /// A queue for at most so many values at a time.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64 as PrivateU64;
 
 use super::bell::Bell;
 use super::word::{Age, Cell, Place, Spot, State};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::shm::Id;
 
 /// What changes as messages come and go. Each line is written by producers, or by consumers, or rarely.
@@ -64,6 +64,12 @@ pub(crate) trait Words {
     fn places(&self) -> u32;
     /// The most messages at a time.
     fn capacity(&self) -> u64;
+    /// The most bytes at a time, if there is such a bound.
+    fn most_bytes(&self) -> Option<u64>;
+    /// Where a place says how many bytes were put before its message, if there is a bound: its claimer writes it, and the message's length.
+    fn start(&self, number: u32) -> Option<&AtomicU64>;
+    /// Bytes of the message in a place.
+    fn size(&self, number: u32) -> u64;
     fn known(&self) -> &Known;
 }
 
@@ -163,6 +169,9 @@ impl<W: Words> Ring<W> {
     #[inline]
     pub(crate) fn commit(&self, spot: Spot, mut gap: Gap) -> Committed {
         loop {
+            if self.0.most_bytes().is_some_and(|most| !self.is_light(spot, gap, most)) {
+                return Committed::Full;
+            }
             let Gap { position, word } = gap;
             let full = Cell::Full { lap: self.lap(position), spot }.word();
             let cell = self.0.cell(position);
@@ -178,6 +187,67 @@ impl<W: Words> Ring<W> {
                 Err(refused) => return refused,
             };
         }
+    }
+
+    /// Notes how many bytes were put before a message, and tells whether it may be put there.
+    #[cold]
+    fn is_light(&self, spot: Spot, gap: Gap, most: u64) -> bool {
+        let Some(start) = self.0.start(spot.place) else { return false };
+        let before = self.end_before(gap.position);
+        start.store(before, Ordering::Relaxed);
+        match self.first_waiting(gap.position) {
+            Some(first) => before.wrapping_sub(first).saturating_add(self.0.size(spot.place)) <= most,
+            // A message larger than the bound is put alone.
+            None => true,
+        }
+    }
+
+    /// How many bytes were put up to this position; from any number on, if nothing is there before it.
+    fn end_before(&self, position: u64) -> u64 {
+        let Some(last) = position.checked_sub(1) else { return 0 };
+        self.read_place(last, |number| {
+            let start = self.0.start(number)?.load(Ordering::Relaxed);
+            Some(start.wrapping_add(self.0.size(number)))
+        })
+        .unwrap_or(0)
+    }
+
+    /// How many bytes were put before the first message that waits before this position. `None`: there is none.
+    fn first_waiting(&self, position: u64) -> Option<u64> {
+        loop {
+            let head = self.pass_head();
+            if head >= position {
+                return None;
+            }
+            let start = self.read_place(head, |number| Some(self.0.start(number)?.load(Ordering::Relaxed)));
+            // It was taken meanwhile, unless somebody scribbled.
+            if start.is_some() || self.pass_head() == head {
+                return start;
+            }
+        }
+    }
+
+    /// Reads the place of a position's message; `None` if it was released.
+    fn read_place<R>(&self, position: u64, read: impl FnOnce(u32) -> Option<R>) -> Option<R> {
+        let says = Cell::of_word(self.0.cell(position).load(Ordering::SeqCst));
+        let (Age::Same, Cell::Full { spot, .. }) = (says.age(self.lap(position)), says) else { return None };
+        let is_there = || {
+            let word = self.0.place(spot.place).map_or(0, |word| word.load(Ordering::SeqCst));
+            spot.is(Place::of_word(word).version)
+        };
+        if !is_there() {
+            return None;
+        }
+        let told = read(spot.place);
+        fence(Ordering::SeqCst);
+        told.filter(|_| is_there())
+    }
+
+    /// How many bytes there are, as far as one can tell while others go on; in a queue that counts them.
+    pub(crate) fn bytes(&self) -> u64 {
+        let position = self.walk().0.position;
+        let end = self.end_before(position);
+        self.first_waiting(position).map_or(0, |first| end.wrapping_sub(first))
     }
 
     /// Where the next message would be, if there may be one.

@@ -40,7 +40,7 @@ pub(crate) struct SegmentHeader {
     /// Not 0: it has been.
     linked: AtomicU64,
     /// A block of this size begins at a multiple of what names count in.
-    unused: [AtomicU64; 8],
+    unused: [AtomicU64; 7],
     counters: Counters,
 }
 

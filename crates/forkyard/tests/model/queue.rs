@@ -21,6 +21,9 @@ struct Queue {
     places: [AtomicU64; PLACES as usize],
     values: [UnsafeCell<u32>; PLACES as usize],
     capacity: u64,
+    /// Each message has one.
+    most_bytes: Option<u64>,
+    starts: [AtomicU64; PLACES as usize],
     known: Known,
     /// Which values were put, and which were got: a bit for each. No steps of the model.
     put: PlainU32,
@@ -53,6 +56,15 @@ impl Words for Arc<Queue> {
     fn capacity(&self) -> u64 {
         self.capacity
     }
+    fn most_bytes(&self) -> Option<u64> {
+        self.most_bytes
+    }
+    fn start(&self, number: u32) -> Option<&AtomicU64> {
+        self.starts.get(number as usize)
+    }
+    fn size(&self, _: u32) -> u64 {
+        1
+    }
     fn known(&self) -> &Known {
         &self.known
     }
@@ -66,12 +78,18 @@ struct World {
 
 impl World {
     fn new(capacity: u64) -> World {
+        World::counting(capacity, None)
+    }
+
+    fn counting(capacity: u64, most_bytes: Option<u64>) -> World {
         let queue = Queue {
             counters: Counters::default(),
             cells: Default::default(),
             places: Default::default(),
             values: Default::default(),
             capacity,
+            most_bytes,
+            starts: Default::default(),
             known: Known::default(),
             put: PlainU32::default(),
             got: PlainU32::default(),
@@ -188,6 +206,28 @@ fn a_full_queue_and_an_empty_one_wake_each_other() {
             unseen,
         );
         assert!(!producer.join().unwrap());
+    });
+}
+
+/// Of two producers, one is killed anywhere; only one message at a time is light enough.
+#[test]
+fn there_are_never_more_bytes_than_the_bound_whoever_is_killed() {
+    killed_anywhere(1, |steps| {
+        let world = World::counting(2, Some(1));
+        let here = world.clone();
+        let other = world.family.spawn(1, None, move |me| _ = here.try_put(me, 1), unseen);
+        let reaper = world.clone();
+        let killed =
+            world.family.live(0, Some(steps), |me| _ = world.try_put(me, 0), move |dead| reaper.reap(dead));
+        assert!(!other.join().unwrap());
+        assert!(world.ring.len() <= 1 && world.ring.bytes() == world.ring.len());
+        let me = crate::family::id(3);
+        // Whatever became of the others, there is room for one.
+        while world.try_get(me).is_some() {}
+        assert_eq!((world.ring.bytes(), world.try_put(me, 2)), (0, Some(true)));
+        assert_eq!((world.ring.bytes(), world.try_put(me, 3)), (1, Some(false)));
+        assert_eq!(world.try_get(me), Some(Some(2)));
+        killed
     });
 }
 
