@@ -114,11 +114,11 @@ class _Factories:
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
+    def SimpleQueue(self) -> Any:
         """Return a queue without a bound and without time-outs."""
-        from .queues import SimpleQueue
+        from .queues import simple
 
-        return SimpleQueue(ctx=self.get_context())
+        return simple(self.get_context(), sys._getframe(1).f_globals.get("__name__", ""))
 
     def Pool(
         self,

@@ -1,6 +1,216 @@
-"""The standard library's ``multiprocessing.queues``, as it is."""
+"""Queues in shared memory, which survive the death of their users.
 
-import sys
-from multiprocessing import queues
+What ``put`` has returned for is in the queue, whatever becomes of its process; there is no thread that feeds a pipe. Each class
+derives from the standard library's as well, whose interface it has.
+"""
 
-sys.modules[__name__] = queues
+from __future__ import annotations
+
+import os
+import types
+from multiprocessing import context, queues
+from multiprocessing.queues import Empty as Empty
+from multiprocessing.queues import Full as Full
+from typing import Any
+
+from . import _family, _forkyard
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+os.register_at_fork(before=_forkyard.detach)
+
+_UNBOUNDED = 2**31 - 1
+
+
+class _End:
+    """An end of a queue, for those who look for a connection."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self.closed = False
+
+    def _check(self) -> None:
+        if self.closed:
+            raise OSError("handle is closed")
+
+    def close(self) -> None:
+        """Close it: here, not for others."""
+        self.closed = True
+
+
+class _Reader(_End):
+    readable, writable = True, False
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Wait for a message, and leave it where it is."""
+        self._check()
+        ready: bool = self._queue._poll(timeout)
+        return ready
+
+    def recv(self) -> Any:
+        """Take out a message."""
+        self._check()
+        return _forkyard.Queue.get(self._queue)
+
+
+class _Writer(_End):
+    readable, writable = False, True
+
+    def send(self, obj: Any) -> None:
+        """Put a message."""
+        self._check()
+        _forkyard.Queue.put(self._queue, obj)
+
+
+class _Queue(_forkyard.Queue):
+    """What all kinds of queues have in common."""
+
+    def _attach_to(self, family: Any, state: bytes) -> None:
+        _family.join(family)
+        self._attach(state)
+
+    def _state_for_child(self) -> tuple[Any, ...]:
+        context.assert_spawning(self)
+        popen = context.get_spawning_popen()
+        _family.keep(self)
+        return _family.handle(popen), self._state()
+
+    @property
+    def _reader(self) -> _Reader:
+        reader = self.__dict__.get("_forkyard_reader")
+        if reader is None:
+            reader = self.__dict__["_forkyard_reader"] = _Reader(self)
+        return reader
+
+    @property
+    def _writer(self) -> _Writer:
+        writer = self.__dict__.get("_forkyard_writer")
+        if writer is None:
+            writer = self.__dict__["_forkyard_writer"] = _Writer(self)
+        return writer
+
+    def _unpicklable(self, error: Exception, obj: Any) -> None:
+        raise error
+
+    def _refusal(self) -> Exception:
+        return ValueError(f"Queue {self!r} is closed")
+
+
+class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
+    """A queue of any objects that can be pickled, for any number of processes that put and that get."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        """Make a queue; with room for ``maxsize`` objects, if that is more than 0."""
+        self._maxsize = maxsize if maxsize > 0 else _UNBOUNDED
+        self._make(max(maxsize, 0))
+        self._ignore_epipe = False
+        self._opid = os.getpid()
+
+    def __getstate__(self) -> Any:
+        return (*self._state_for_child(), self._maxsize, self._ignore_epipe, self._opid)
+
+    def __setstate__(self, state: Any) -> None:
+        family, shared, self._maxsize, self._ignore_epipe, self._opid = state
+        self._attach_to(family, shared)
+
+    def full(self) -> bool:
+        """Return true if there is no room."""
+        return self.qsize() >= self._maxsize
+
+    def close(self) -> None:
+        """Say that this process puts and gets no more. What it has put stays."""
+        self._close()
+
+    def join_thread(self) -> None:
+        """Do nothing: there is no thread, and what was put is in the queue."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: there is no thread."""
+
+    def _terminate_broken(self) -> None:
+        self._close()
+
+    def _unpicklable(self, error: Exception, obj: Any) -> None:
+        if self._on_queue_feeder_error is queues.Queue._on_queue_feeder_error:
+            raise error
+        self._on_queue_feeder_error(error, obj)
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]
+    """A queue whose objects are reported as done."""
+
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+        """Make a queue; with room for ``maxsize`` objects, if that is more than 0."""
+        super().__init__(maxsize, ctx=ctx)
+        self._unfinished_tasks = ctx.Semaphore(0)
+        self._cond = ctx.Condition()
+
+    def __getstate__(self) -> Any:
+        return (*super().__getstate__(), self._cond, self._unfinished_tasks)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[:-2])
+        self._cond, self._unfinished_tasks = state[-2:]
+
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an object, waiting for room if need be."""
+        self._unfinished_tasks.release()
+        try:
+            super().put(obj, block, timeout)
+        except BaseException:
+            self._unfinished_tasks.acquire(False)
+            raise
+
+    def task_done(self) -> None:
+        """Report that an object which was got is done."""
+        queues.JoinableQueue.task_done(self)
+
+    def join(self) -> None:
+        """Wait until every object that was put is done."""
+        queues.JoinableQueue.join(self)
+
+
+class SimpleQueue(_Queue, queues.SimpleQueue):  # type: ignore[type-arg]
+    """A queue without a bound and without time-outs."""
+
+    def __init__(self, *, ctx: Any) -> None:
+        """Make a queue."""
+        self._make(0)
+
+    def __getstate__(self) -> Any:
+        return self._state_for_child()
+
+    def __setstate__(self, state: Any) -> None:
+        self._attach_to(*state)
+
+    def empty(self) -> bool:
+        """Return true if there is nothing in it."""
+        self._reader._check()
+        return self.qsize() == 0
+
+    def close(self) -> None:
+        """Say that this process puts and gets no more."""
+        self._reader.close()
+        self._writer.close()
+        self._close()
+
+    def _refusal(self) -> Exception:
+        return OSError("handle is closed")
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+def simple(ctx: Any, caller: str) -> Any:
+    """Return a simple queue for a caller in that module.
+
+    The standard library's pools and executors look for the pipe in it, whose descriptor they wait for.
+    """
+    if caller in _PIPES:
+        return queues.SimpleQueue(ctx=ctx)
+    return SimpleQueue(ctx=ctx)
+
+
+_PIPES = ("multiprocessing.pool", "concurrent.futures.process")

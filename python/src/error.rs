@@ -29,3 +29,11 @@ where
 {
     py.import("forkyard._errors")?.getattr(name)?.call1(args)
 }
+
+/// True if a wait ended because a signal handler has something to do.
+pub(crate) fn is_interrupt(error: &Error) -> bool {
+    error.errno().is_some_and(|errno| errno.raw_os_error() == EINTR)
+}
+
+/// The same number on all Linux systems.
+const EINTR: i32 = 4;

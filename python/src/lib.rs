@@ -3,7 +3,10 @@
 
 mod error;
 mod family;
+mod handle;
+mod queue;
 mod sync;
+mod wait;
 
 /// The native part of Forkyard.
 #[pyo3::pymodule]
@@ -11,13 +14,15 @@ mod _forkyard {
     #[pymodule_export]
     use crate::family::{arena, attach, introduce, reap};
     #[pymodule_export]
+    use crate::queue::{Queue, detach};
+    #[pymodule_export]
     use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::sync::init(module.py())?;
-        forkyard::__private::family::set_attention(crate::sync::attention);
+        forkyard::__private::family::set_attention(crate::wait::attention);
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

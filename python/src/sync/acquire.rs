@@ -7,7 +7,7 @@ use forkyard::Error;
 use forkyard::sync::{Lock, LockError, RLock};
 use pyo3::prelude::*;
 
-use super::wait::{Patience, Slept, sleep};
+use crate::wait::{Patience, Slept, sleep};
 use crate::error::{python, raise};
 
 /// A lock that is acquired and released by hand.

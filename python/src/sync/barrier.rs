@@ -4,8 +4,8 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::Handle;
-use super::wait::{Patience, goes_on, interrupted};
+use crate::handle::Handle;
+use crate::wait::{Patience, goes_on, interrupted};
 use crate::error::{python, raise};
 
 /// A barrier in the family's shared memory.

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::acquire::Trouble;
-use super::wait::{Patience, goes_on, interrupted};
-use super::{Handle, Lock, RLock};
+use crate::wait::{Patience, goes_on, interrupted};
+use super::{Lock, RLock};
+use crate::handle::Handle;
 use crate::error::raise;
 
 /// A condition in the family's shared memory.

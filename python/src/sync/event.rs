@@ -4,8 +4,8 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::Handle;
-use super::wait::{Patience, Slept, sleep};
+use crate::handle::Handle;
+use crate::wait::{Patience, Slept, sleep};
 use crate::error::raise;
 
 /// An event in the family's shared memory.

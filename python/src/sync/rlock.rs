@@ -7,10 +7,10 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::Handle;
+use crate::handle::Handle;
 use super::acquire::acquire;
 use super::fast::Fast;
-use super::wait::Patience;
+use crate::wait::Patience;
 
 /// A recursive lock in the family's shared memory.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]

@@ -8,8 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::fast::Fast;
-use super::wait::{Patience, Slept, sleep};
-use super::{Handle, released_too_often};
+use crate::wait::{Patience, Slept, sleep};
+use super::released_too_often;
+use crate::handle::Handle;
 use crate::error::raise;
 
 /// What both have in common.

@@ -3,6 +3,7 @@
 //!
 //! Killed here: as any consumer between take and release (README.md), up to the moment when the decoded message is told to be delivered.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::bytes::{ByteQueue, Loan};
@@ -42,7 +43,7 @@ pub struct Taken {
 pub struct View {
     view: shm::View,
     /// What lies behind it, once it was delivered, and the queue that may want its memory again.
-    parcel: Option<(Parcel, Core)>,
+    parcel: OnceLock<(Parcel, Core)>,
 }
 
 impl Drop for View {
@@ -91,7 +92,7 @@ impl Taken {
     #[must_use]
     pub fn map(&self) -> Option<View> {
         let (name, len) = self.lease.parcel()?;
-        Some(View { view: shm::View::new(name, len)?, parcel: None })
+        Some(View { view: shm::View::new(name, len)?, parcel: OnceLock::new() })
     }
 
     /// Says that the message was delivered.
@@ -100,9 +101,11 @@ impl Taken {
     }
 
     /// The same, of a message with a view, which may be looked at from now on.
-    pub fn deliver(self, view: &mut View) {
-        let (_, parcel) = self.lease.deliver();
-        view.parcel = parcel.map(|parcel| (parcel, self.lease.queue().clone()));
+    pub fn deliver(self, view: &View) {
+        if let (_, Some(parcel)) = self.lease.deliver() {
+            // If there is one already it is another message's.
+            let _ = view.parcel.set((parcel, self.lease.queue().clone()));
+        }
     }
 }
 

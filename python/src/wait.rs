@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
+use crate::error::is_interrupt;
+
 /// How long a call waits.
 #[derive(Clone, Copy)]
-pub(super) enum Patience {
+pub(crate) enum Patience {
     /// It looks once.
     None,
     /// Until then; for ever.
@@ -16,11 +18,11 @@ pub(super) enum Patience {
 }
 
 impl Patience {
-    pub(super) const FOR_EVER: Patience = Patience::Until(None);
+    pub(crate) const FOR_EVER: Patience = Patience::Until(None);
 
     /// Of the arguments `block` and `timeout`, as the standard library has them.
     #[inline]
-    pub(super) fn of(
+    pub(crate) fn of(
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Patience> {
@@ -35,7 +37,7 @@ impl Patience {
     }
 
     /// So many seconds; `None` is for ever.
-    pub(super) fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<Patience> {
+    pub(crate) fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<Patience> {
         if timeout.is_none() {
             return Ok(Patience::FOR_EVER);
         }
@@ -58,7 +60,7 @@ fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// What one sleep came to.
-pub(super) enum Slept<T> {
+pub(crate) enum Slept<T> {
     /// The wait is over.
     Done(T),
     /// A signal handler has something to do.
@@ -67,7 +69,7 @@ pub(super) enum Slept<T> {
 
 /// Sleeps without the GIL, as often as it takes: whenever a signal came its Python handlers run, and what they raise ends the wait.
 #[cold]
-pub(super) fn sleep<T: Send>(py: Python<'_>, mut once: impl FnMut() -> Slept<T> + Send) -> PyResult<T> {
+pub(crate) fn sleep<T: Send>(py: Python<'_>, mut once: impl FnMut() -> Slept<T> + Send) -> PyResult<T> {
     loop {
         match py.detach(&mut once) {
             Slept::Done(result) => return Ok(result),
@@ -82,7 +84,7 @@ thread_local! {
 }
 
 /// Runs Python's signal handlers, without the GIL so far. False if one raised, and then [`interrupted`] has it.
-pub(super) fn goes_on() -> bool {
+pub(crate) fn goes_on() -> bool {
     if RAISED.with_borrow(Option::is_some) {
         return false;
     }
@@ -101,23 +103,18 @@ pub(crate) fn attention() -> bool {
 }
 
 /// What a signal handler has raised, or raises now.
-pub(super) fn interrupted(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn interrupted(py: Python<'_>) -> PyResult<()> {
     RAISED.take().map_or_else(|| py.check_signals(), Err)
 }
 
 impl Slept<forkyard::Result<bool>> {
     /// What came of a call that ends with `EINTR` when a signal handler ran: true, or false if the time was up.
-    pub(super) fn of(result: forkyard::Result<()>) -> Self {
+    pub(crate) fn of(result: forkyard::Result<()>) -> Self {
         match result {
             Ok(()) => Slept::Done(Ok(true)),
             Err(error) if error.is_timeout() => Slept::Done(Ok(false)),
-            Err(error) if error.errno().is_some_and(|errno| errno.raw_os_error() == EINTR) => {
-                Slept::Interrupted
-            }
+            Err(error) if is_interrupt(&error) => Slept::Interrupted,
             Err(error) => Slept::Done(Err(error)),
         }
     }
 }
-
-/// The same number on all Linux systems.
-const EINTR: i32 = 4;

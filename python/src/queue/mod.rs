@@ -1,0 +1,281 @@
+//! `Queue`: Python objects in a queue of bytes.
+//!
+//! An object is written down by whoever puts it, into the memory that it is read from: a `put` that returned is committed. A message stays in the
+//! queue until it is an object again, so a process that is killed while it reads loses nothing.
+//!
+//! Each call begins with a look under the GIL; only who has to wait lets go of it.
+
+mod decode;
+mod encode;
+mod view;
+
+pub(crate) use view::detach;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use forkyard::__private::channel::{Patience as Wait, Taken};
+use forkyard::channel::{ByteQueue, GetError, Loan, PutError};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::error::{is_interrupt, raise};
+use crate::handle::Handle;
+use crate::wait::{Patience, Slept, sleep};
+use encode::Encoded;
+
+mod exceptions {
+    pyo3::import_exception!(queue, Empty);
+    pyo3::import_exception!(queue, Full);
+}
+use exceptions::{Empty, Full};
+
+/// A queue in the family's shared memory.
+#[pyclass(frozen, subclass, module = "forkyard._forkyard")]
+pub(crate) struct Queue {
+    handle: Handle<ByteQueue>,
+    /// By this process: others go on.
+    closed: AtomicBool,
+    /// Something was put by this process.
+    used: AtomicBool,
+}
+
+/// What a call that does not wait came to.
+enum Tried<T> {
+    Done(T),
+    NotNow,
+}
+
+#[pymethods]
+impl Queue {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Queue {
+        Queue { handle: Handle::empty(), closed: AtomicBool::new(false), used: AtomicBool::new(false) }
+    }
+
+    fn _make(&self, maxsize: usize) -> PyResult<()> {
+        self.handle.fill(if maxsize == 0 { ByteQueue::bounded(8192) } else { ByteQueue::bounded(maxsize) })
+    }
+
+    fn _attach(&self, state: &[u8]) -> PyResult<()> {
+        self.handle.attach(state)
+    }
+
+    fn _state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.handle.state(py)
+    }
+
+    /// Put an object, waiting for room if need be.
+    #[pyo3(signature = (obj, block = None, timeout = None))]
+    fn put(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let patience = Patience::of(block, timeout)?;
+        slf.get().check_open(slf)?;
+        slf.get().put_object(slf, obj, patience)
+    }
+
+    /// Take out the next object, waiting for one if need be.
+    #[pyo3(signature = (block = None, timeout = None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let patience = Patience::of(block, timeout)?;
+        slf.get().check_open(slf)?;
+        slf.get().get_object(slf.py(), patience)
+    }
+
+    /// Put several objects, in this order, waiting for room if need be.
+    #[pyo3(signature = (objs, block = None, timeout = None))]
+    fn put_many(
+        slf: &Bound<'_, Self>,
+        objs: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let patience = Patience::of(block, timeout)?;
+        slf.get().check_open(slf)?;
+        objs.try_iter()?.try_for_each(|obj| slf.get().put_object(slf, &obj?, patience))
+    }
+
+    /// Take out at most so many objects, as many as there are: waiting for the first one if need be, and for no other.
+    #[pyo3(signature = (most, block = None, timeout = None))]
+    fn get_many<'py>(
+        slf: &Bound<'py, Self>,
+        most: usize,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let (py, this, patience) = (slf.py(), slf.get(), Patience::of(block, timeout)?);
+        this.check_open(slf)?;
+        let list = PyList::empty(py);
+        if most > 0 {
+            list.append(this.get_object(py, patience)?)?;
+        }
+        while list.len() < most {
+            match this.get_object(py, Patience::None) {
+                Ok(object) => list.append(object)?,
+                Err(error) if error.is_instance_of::<Empty>(py) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(list)
+    }
+
+    /// Wait for an object, and leave it where it is; false if the time is up.
+    #[pyo3(signature = (timeout = None))]
+    fn _poll(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        // Without an argument it looks once, as a connection's does.
+        let patience = timeout.map_or(Ok(Patience::None), Patience::seconds)?;
+        match self.taken(py, patience) {
+            // It goes back when it is dropped.
+            Ok(_) => Ok(true),
+            Err(error) if error.is_instance_of::<Empty>(py) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn qsize(&self) -> PyResult<usize> {
+        Ok(self.handle.get()?.len())
+    }
+
+    /// True if there is nothing in it.
+    fn empty(&self) -> PyResult<bool> {
+        if self.closed.load(Ordering::Relaxed) && self.used.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
+        Ok(self.handle.get()?.is_empty())
+    }
+
+    #[getter]
+    fn _closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// True from the first object on that this process put.
+    #[getter]
+    fn _used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn _close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Queue {
+    #[inline]
+    fn check_open(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) { Err(closed(slf)) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn put_object(&self, slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, patience: Patience) -> PyResult<()> {
+        let (py, queue) = (slf.py(), self.handle.get()?);
+        self.used.store(true, Ordering::Relaxed);
+        match encode::encode(obj) {
+            Ok(Encoded::Short(bytes, len)) => put_bytes(py, queue, &bytes[..len], patience),
+            Ok(Encoded::Long(bytes)) => put_bytes(py, queue, &bytes, patience),
+            Ok(Encoded::Large(large)) => {
+                let mut loan = queue.loan(large.len()).map_err(raise)?;
+                large.write(&mut loan)?;
+                put_loan(py, queue, loan, patience)
+            }
+            // The queue's class may know what to do.
+            Err(error) => slf.call_method1("_unpicklable", (error, obj)).map(drop),
+        }
+    }
+
+    #[inline]
+    fn get_object<'py>(&self, py: Python<'py>, patience: Patience) -> PyResult<Bound<'py, PyAny>> {
+        decode::deliver(py, self.taken(py, patience)?)
+    }
+
+    #[inline]
+    fn taken(&self, py: Python<'_>, patience: Patience) -> PyResult<Taken> {
+        let queue = self.handle.get()?;
+        match tried_get(queue.take(Wait::Look))? {
+            Tried::Done(taken) => return Ok(taken),
+            Tried::NotNow => {}
+        }
+        let Patience::Until(until) = patience else { return Err(Empty::new_err(())) };
+        let taken = sleep(py, || match queue.take(Wait::Until(until)) {
+            Err(GetError::Failed(error)) if is_interrupt(&error) => Slept::Interrupted,
+            taken => Slept::Done(taken),
+        })?;
+        match tried_get(taken)? {
+            Tried::Done(taken) => Ok(taken),
+            Tried::NotNow => Err(Empty::new_err(())),
+        }
+    }
+}
+
+#[inline]
+fn put_bytes(py: Python<'_>, queue: &ByteQueue, bytes: &[u8], patience: Patience) -> PyResult<()> {
+    match tried_put(queue.put_patiently(bytes, Wait::Look))? {
+        Tried::Done(()) => return Ok(()),
+        Tried::NotNow => {}
+    }
+    let Patience::Until(until) = patience else { return Err(Full::new_err(())) };
+    let put = sleep(py, || match queue.put_patiently(bytes, Wait::Until(until)) {
+        Err(PutError::Failed(_, error)) if is_interrupt(&error) => Slept::Interrupted,
+        put => Slept::Done(put),
+    })?;
+    match tried_put(put)? {
+        Tried::Done(()) => Ok(()),
+        Tried::NotNow => Err(Full::new_err(())),
+    }
+}
+
+fn put_loan(py: Python<'_>, queue: &ByteQueue, loan: Loan, patience: Patience) -> PyResult<()> {
+    let mut loan = match queue.send_patiently(loan, Wait::Look) {
+        Err(PutError::Full(loan)) => Some(loan),
+        put => return tried_put(put).map(drop),
+    };
+    let Patience::Until(until) = patience else { return Err(Full::new_err(())) };
+    let put = sleep(py, || {
+        let Some(mine) = loan.take() else { return Slept::Done(Ok(())) };
+        match queue.send_patiently(mine, Wait::Until(until)) {
+            Err(PutError::Failed(mine, error)) if is_interrupt(&error) => {
+                loan = Some(mine);
+                Slept::Interrupted
+            }
+            put => Slept::Done(put),
+        }
+    })?;
+    match tried_put(put)? {
+        Tried::Done(()) => Ok(()),
+        Tried::NotNow => Err(Full::new_err(())),
+    }
+}
+
+#[inline]
+fn tried_put<T>(put: Result<(), PutError<T>>) -> PyResult<Tried<()>> {
+    match put {
+        Ok(()) => Ok(Tried::Done(())),
+        Err(PutError::Full(_) | PutError::TimedOut(_)) => Ok(Tried::NotNow),
+        Err(PutError::Failed(_, error)) => Err(raise(error)),
+        Err(other) => Err(PyOSError::new_err(other.to_string())),
+    }
+}
+
+#[inline]
+fn tried_get(taken: Result<Taken, GetError>) -> PyResult<Tried<Taken>> {
+    match taken {
+        Ok(taken) => Ok(Tried::Done(taken)),
+        Err(GetError::Empty | GetError::TimedOut) => Ok(Tried::NotNow),
+        Err(GetError::Failed(error)) => Err(raise(error)),
+        Err(other) => Err(PyOSError::new_err(other.to_string())),
+    }
+}
+
+#[cold]
+fn closed(queue: &Bound<'_, Queue>) -> PyErr {
+    queue.call_method0("_refusal").map_or_else(|error| error, PyErr::from_value)
+}
