@@ -1,6 +1,162 @@
-"""The standard library's ``multiprocessing.shared_memory``, as it is."""
+"""Memory that processes share by a name.
 
+Without a name of the caller's it lies in the family's own memory: it is there until somebody unlinks it or the family has ended, however
+that happens, and ``/dev/shm`` is not used. A name of the caller's is one of the system's, as with the standard library. Who attaches to memory
+and ends does not unlink it, and no process keeps track.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import mmap
+import os
 import sys
-from multiprocessing import shared_memory
+import types
+from multiprocessing import process, shared_memory
+from multiprocessing.shared_memory import _SHM_NAME_PREFIX as _SHM_NAME_PREFIX
+from multiprocessing.shared_memory import _USE_POSIX as _USE_POSIX
+from multiprocessing.shared_memory import _make_filename as _make_filename
+from typing import Any
 
-sys.modules[__name__] = shared_memory
+import _posixshmem  # type: ignore[import-not-found]
+
+from . import _forkyard
+
+__all__ = ["ShareableList", "SharedMemory"]
+
+# The names that this process gave and did not unlink: with the process that did, and which file each is of.
+_given: dict[str, tuple[int, tuple[int, int]]] = {}
+
+
+class SharedMemory(shared_memory.SharedMemory):
+    """Memory that processes share by a name.
+
+    ``track`` is accepted and changes nothing.
+    """
+
+    _memory: _forkyard.Memory | None = None
+    _name: str
+    _flags: int
+
+    def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
+        """Make memory of so many bytes, or attach to memory of that name."""
+        if not size >= 0:
+            raise ValueError("'size' must be a positive integer")
+        if create:
+            self._flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
+            if size == 0:
+                raise ValueError("'size' must be a positive number different from zero")
+        if name is None and not self._flags & os.O_EXCL:
+            raise ValueError("'name' can only be None if create=True")
+        self._track = track
+        if name is None:
+            self._make(size)
+        else:
+            self._name = "/" + name
+            if self._flags & os.O_CREAT:
+                self._create(size)
+            else:
+                self._attach()
+        self._buf = memoryview(self._memory if self._mmap is None else self._mmap)  # type: ignore[arg-type]
+        self._size = len(self._buf)
+
+    def _make(self, size: int) -> None:
+        while self._memory is None:
+            self._name = _make_filename()
+            with contextlib.suppress(FileExistsError):
+                self._memory = _forkyard.Memory.create(self._name, size, _place())
+
+    def _attach(self) -> None:
+        try:
+            self._open(0)
+        except OSError as error:
+            # There may be no directory for the names.
+            if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOSYS, errno.ENOTDIR):
+                raise
+            try:
+                self._memory = _forkyard.Memory.attach(self._name)
+            except FileNotFoundError:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._name) from None
+
+    def _create(self, size: int) -> None:
+        try:
+            self._open(size)
+        except FileExistsError:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._name) from None
+        except OSError as error:
+            # The directory for the names is not there, or is too small.
+            if error.errno not in (errno.ENOENT, errno.ENOSPC, errno.EACCES, errno.ENOSYS, errno.ENOTDIR):
+                raise
+            self._memory = _forkyard.Memory.create(self._name, size, _place())
+
+    def _open(self, size: int) -> None:
+        fd = _posixshmem.shm_open(self._name, self._flags, mode=self._mode)
+        try:
+            status = os.fstat(fd)
+            if size and self._flags & os.O_CREAT and status.st_size < size:
+                # Real memory: there is no SIGBUS for whoever uses it.
+                os.posix_fallocate(fd, 0, size)
+                status = os.fstat(fd)
+            self._mmap = mmap.mmap(fd, status.st_size)
+        except OSError:
+            os.close(fd)
+            if self._flags & os.O_EXCL:
+                _posixshmem.shm_unlink(self._name)
+            raise
+        self._fd = fd
+        if self._flags & os.O_EXCL:
+            _given[self._name] = os.getpid(), (status.st_dev, status.st_ino)
+
+    def close(self) -> None:
+        """Stop using it: here, not for others."""
+        super().close()
+        self._memory = None
+
+    def unlink(self) -> None:
+        """Remove the name: to be done once. Whoever uses the memory goes on."""
+        if self._memory is not None:
+            self._memory.unlink()
+            return
+        try:
+            _posixshmem.shm_unlink(self._name)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOSYS, errno.ENOTDIR):
+                raise
+            _forkyard.Memory.attach(self._name).unlink()
+        _given.pop(self._name, None)
+
+
+def _over(function: types.FunctionType) -> Any:
+    """Return a function of the standard library's module that uses the memory of this one."""
+    names = vars(shared_memory) | {"SharedMemory": SharedMemory}
+    ours = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    ours.__kwdefaults__ = function.__kwdefaults__
+    ours.__doc__ = function.__doc__
+    return ours
+
+
+class ShareableList(shared_memory.ShareableList):  # type: ignore[type-arg]
+    """A list whose items lie in shared memory. Its length does not change."""
+
+    __init__ = _over(shared_memory.ShareableList.__init__)  # type: ignore[arg-type]
+
+
+def _place() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+@atexit.register
+def _tidy() -> None:
+    """When the program ends: unlink what it did not."""
+    if process.parent_process() is not None:
+        return
+    for name, (pid, file) in list(_given.items()):
+        with contextlib.suppress(OSError):
+            status = os.stat("/dev/shm" + name)
+            if pid == os.getpid() and (status.st_dev, status.st_ino) == file:
+                _posixshmem.shm_unlink(name)

@@ -1,6 +1,82 @@
-"""The standard library's ``multiprocessing.sharedctypes``, as it is."""
+"""Shared ctypes objects, on memory without a name and with locks that survive their owners."""
 
-import sys
+from __future__ import annotations
+
+import ctypes
 from multiprocessing import sharedctypes
+from multiprocessing.sharedctypes import Synchronized as Synchronized
+from multiprocessing.sharedctypes import SynchronizedArray as SynchronizedArray
+from multiprocessing.sharedctypes import SynchronizedBase as SynchronizedBase
+from multiprocessing.sharedctypes import SynchronizedString as SynchronizedString
+from multiprocessing.sharedctypes import reduce_ctype as reduce_ctype
+from typing import Any
 
-sys.modules[__name__] = sharedctypes
+from . import heap
+
+__all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
+
+typecode_to_type = sharedctypes.typecode_to_type
+rebuild_ctype: Any = sharedctypes.rebuild_ctype
+
+
+def _new_value(type_: Any) -> Any:
+    return rebuild_ctype(type_, heap.BufferWrapper(ctypes.sizeof(type_)), None)
+
+
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:
+    """Return a ctypes object in shared memory."""
+    new = _new_value(typecode_to_type.get(typecode_or_type, typecode_or_type))
+    ctypes.memset(ctypes.addressof(new), 0, ctypes.sizeof(new))
+    new.__init__(*args)
+    return new
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:
+    """Return a ctypes array in shared memory."""
+    item = typecode_to_type.get(typecode_or_type, typecode_or_type)
+    if isinstance(size_or_initializer, int):
+        new = _new_value(item * size_or_initializer)
+        ctypes.memset(ctypes.addressof(new), 0, ctypes.sizeof(new))
+    else:
+        new = _new_value(item * len(size_or_initializer))
+        new.__init__(*size_or_initializer)
+    return new
+
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
+    """Return a ctypes object in shared memory, with a lock."""
+    return _locked(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+def Array(typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None) -> Any:
+    """Return a ctypes array in shared memory, with a lock."""
+    return _locked(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+
+
+def _locked(new: Any, lock: Any, ctx: Any) -> Any:
+    if lock is False:
+        return new
+    ctx = ctx or _default()
+    if lock in (True, None):
+        lock = ctx.RLock()
+    if not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+    return synchronized(new, lock, ctx=ctx)
+
+
+def copy(obj: Any) -> Any:
+    """Return a copy of a ctypes object, in shared memory."""
+    new = _new_value(type(obj))
+    ctypes.pointer(new)[0] = obj
+    return new
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
+    """Return an object that is used with a lock."""
+    return sharedctypes.synchronized(obj, lock, ctx=ctx or _default())
+
+
+def _default() -> Any:
+    from .context import _default_context
+
+    return _default_context.get_context()

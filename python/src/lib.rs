@@ -4,6 +4,7 @@
 mod error;
 mod family;
 mod handle;
+mod memory;
 mod queue;
 mod sync;
 mod wait;
@@ -13,6 +14,8 @@ mod wait;
 mod _forkyard {
     #[pymodule_export]
     use crate::family::{arena, attach, introduce, reap};
+    #[pymodule_export]
+    use crate::memory::Memory;
     #[pymodule_export]
     use crate::queue::{Queue, detach};
     #[pymodule_export]

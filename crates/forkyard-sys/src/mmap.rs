@@ -54,25 +54,37 @@ impl Mapping {
         Ok(Mapping { address, len })
     }
 
-    /// Maps `len` bytes of a sealed memfd from `offset` on, to read, and to write without the file being changed: a page is this
-    /// process's own from its first write on.
+    /// Maps `len` bytes of a sealed memfd from `offset` on, to read and write.
     ///
     /// # Errors
     /// `EINVAL`: the file is not sealed against shrinking, or has not so many bytes; or `offset` is not at a page.
     /// `ENOMEM`, `EAGAIN`: no address space.
-    pub fn private(fd: impl AsFd, offset: u64, len: usize) -> Result<Mapping> {
-        /// linux/mman.h, Linux 5.14.
-        const MADV_POPULATE_READ: i32 = 22;
+    pub fn shared_part(fd: impl AsFd, offset: u64, len: usize) -> Result<Mapping> {
+        Mapping::part(fd, offset, len, MapFlags::SHARED)
+    }
+
+    fn part(fd: impl AsFd, offset: u64, len: usize, flags: MapFlags) -> Result<Mapping> {
         let size = crate::memfd::sealed_size(&fd)?.unwrap_or(0);
         if len == 0 || offset.checked_add(len as u64).is_none_or(|end| end > size) {
             return Err(Errno::INVAL);
         }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE;
         // SAFETY: a new range at an address of the kernel's choice; nothing mapped before is touched.
-        let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset)? };
+        let address =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset)? };
         let address = NonNull::new(address.cast()).ok_or(rustix::io::Errno::NOMEM)?;
-        let mapping = Mapping { address, len };
+        Ok(Mapping { address, len })
+    }
+
+    /// Maps `len` bytes of a sealed memfd from `offset` on, to read, and to write without the file being changed: a page is this
+    /// process's own from its first write on.
+    ///
+    /// # Errors
+    /// As [`shared_part`](Mapping::shared_part).
+    pub fn private(fd: impl AsFd, offset: u64, len: usize) -> Result<Mapping> {
+        /// linux/mman.h, Linux 5.14.
+        const MADV_POPULATE_READ: i32 = 22;
+        let mapping = Mapping::part(fd, offset, len, MapFlags::PRIVATE)?;
         // One call instead of many faults; where it is not known, the faults.
         let _ = mapping.advise(0, len, MADV_POPULATE_READ);
         Ok(mapping)

@@ -83,7 +83,7 @@ pub mod __private {
     pub use crate::family::private as family;
     pub use crate::process::private::*;
     pub use crate::serve::private::*;
-    pub use crate::shm::{Census, family_census};
+    pub use crate::shm::{Census, KeptMemory, family_census};
 
     /// Compiles for what may lie in shared memory.
     pub const fn assert_shm_safe<T: crate::ShmSafe>() {}

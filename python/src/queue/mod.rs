@@ -55,7 +55,7 @@ impl Queue {
     }
 
     fn _make(&self, maxsize: usize) -> PyResult<()> {
-        self.handle.fill(if maxsize == 0 { ByteQueue::bounded(8192) } else { ByteQueue::bounded(maxsize) })
+        self.handle.fill(if maxsize == 0 { ByteQueue::unbounded() } else { ByteQueue::bounded(maxsize) })
     }
 
     fn _attach(&self, state: &[u8]) -> PyResult<()> {

@@ -189,6 +189,17 @@ impl Arena {
 
     /// Calls `visit` with each block that is not free.
     pub(super) fn for_each_block(&'static self, mut visit: impl FnMut(Found)) {
+        self.find_block(|offset, size, block| {
+            visit(Found { offset, block, size });
+            None::<()>
+        });
+    }
+
+    /// Calls `visit` with each block that is not free, where it begins and how large it is, until it has found what it looks for.
+    pub(super) fn find_block<'a, R>(
+        &'a self,
+        mut visit: impl FnMut(u64, u64, &'a Block) -> Option<R>,
+    ) -> Option<R> {
         for (index, entry) in (0u32..).zip(self.table()) {
             let start = self.chunk_at(index);
             let (size, count) = match entry.get() {
@@ -200,12 +211,15 @@ impl Arena {
             };
             for number in 0..u64::from(count) {
                 let offset = start + number * size;
-                match self.at::<Block>(offset) {
-                    Some(block) if block.state() != State::Free => visit(Found { offset, block, size }),
-                    _ => {}
+                if let Some(block) = self.at::<Block>(offset)
+                    && block.state() != State::Free
+                    && let Some(found) = visit(offset, size, block)
+                {
+                    return Some(found);
                 }
             }
         }
+        None
     }
 
     /// Frees what a dead participant was making or freeing, and what nobody else holds. Only one reaper of it runs at a time; each

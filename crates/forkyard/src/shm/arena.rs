@@ -127,6 +127,15 @@ pub(crate) fn observe(fd: OwnedFd) -> Result<()> {
     Ok(())
 }
 
+impl Arena {
+    /// Another family's, to look for something in it.
+    pub(super) fn foreign(fd: OwnedFd) -> Result<Arena> {
+        let mapping =
+            Mapping::shared(&fd, true).map_err(|errno| Error::os("map another family's arena", errno))?;
+        Arena::over(mapping, fd)
+    }
+}
+
 /// Says that this process cannot have the family's arena.
 pub(crate) fn refuse(why: String) {
     let _ = REFUSED.set(why);

@@ -22,6 +22,7 @@ use forkyard_sys::{Errno, memfd};
 use super::kind::Kind as Object;
 use super::life::Id;
 use super::participant::me;
+use super::safe::ShmAtomic;
 use super::shared::{ObjectRef, Payload, Shared};
 use crate::error::{Error, Kind, Result};
 use crate::primitive::{AtomicU64, Ordering};
@@ -31,21 +32,35 @@ const LONGEST: usize = 200;
 
 /// The note of a name. Written by the owner before it publishes the name; never changed.
 #[repr(C)]
-struct Note {
-    owner: AtomicU64,
-    device: AtomicU64,
+pub(super) struct Note {
+    /// 0: none, the family keeps it (kept.rs).
+    pub(super) owner: AtomicU64,
+    pub(super) device: AtomicU64,
     inode: AtomicU64,
     len: AtomicU64,
     name: [AtomicU64; LONGEST / 8],
 }
 
 // SAFETY: atomics only, `repr(C)`.
+unsafe impl ShmAtomic for Note {}
+
+// SAFETY: as above.
 unsafe impl Payload for Note {
     const KIND: Object = Object::SharedMemory;
 }
 
 impl Note {
-    fn name(&self) -> Option<String> {
+    /// Writes the name: of a note that is being made.
+    pub(super) fn set_name(&self, name: &str) {
+        for (cell, part) in self.name.iter().zip(name.as_bytes().chunks(8)) {
+            let mut bytes = [0; 8];
+            bytes[..part.len()].copy_from_slice(part);
+            cell.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+        self.len.store(name.len() as u64, Ordering::Release);
+    }
+
+    pub(super) fn name(&self) -> Option<String> {
         let bytes: Vec<u8> =
             self.name.iter().flat_map(|cell| cell.load(Ordering::Relaxed).to_le_bytes()).collect();
         let len = usize::try_from(self.len.load(Ordering::Acquire)).ok().filter(|&len| len > 0)?;
@@ -111,15 +126,10 @@ impl SharedMemory {
         let fd = named::prepare(size as u64).map_err(failed)?;
         let identity = named::identity(&fd).map(|(identity, _)| identity).map_err(failed)?;
         let note = Shared::<Note>::new(0, Location::caller(), |note, _| {
-            for (cell, part) in note.name.iter().zip(name.as_bytes().chunks(8)) {
-                let mut bytes = [0; 8];
-                bytes[..part.len()].copy_from_slice(part);
-                cell.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-            }
             note.owner.store(me.bits().into(), Ordering::Relaxed);
             note.device.store(identity.0, Ordering::Relaxed);
             note.inode.store(identity.1, Ordering::Relaxed);
-            note.len.store(name.len() as u64, Ordering::Release);
+            note.set_name(&name);
         })?;
         let mapping = Mapping::shared_unsealed(&fd, size).map_err(failed)?;
         named::publish(&fd, &name).map_err(failed)?;
@@ -235,7 +245,7 @@ pub(crate) fn repair(object: ObjectRef, dead: Id) {
     }
 }
 
-fn checked(name: &str) -> Result<String> {
+pub(super) fn checked(name: &str) -> Result<String> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     if bare.is_empty() || bare.len() >= LONGEST || bare.contains(['/', '\0']) || bare == "." || bare == ".." {
         let why = format!(
@@ -247,7 +257,7 @@ fn checked(name: &str) -> Result<String> {
     Ok(format!("/{bare}"))
 }
 
-fn refused(what: &str, errno: Errno) -> Error {
+pub(super) fn refused(what: &str, errno: Errno) -> Error {
     match errno {
         Errno::NOSPC | Errno::NOMEM => {
             Error::os_hint(what, errno, "there is not so much memory, or /dev/shm is full".to_owned())

@@ -25,7 +25,7 @@ use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
 
 /// The holder's bit of whatever a parcel is handed to: no participant's, so no death clears it.
-const CONTAINER: u32 = Id::SLOTS;
+pub(super) const CONTAINER: u32 = Id::SLOTS;
 
 /// Which parcel it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -220,7 +220,7 @@ impl<T: Payload> Shared<T> {
 }
 
 /// Where the tail begins, from the payload's start.
-const fn tail_at<T>() -> usize {
+pub(super) const fn tail_at<T>() -> usize {
     size_of::<T>().next_multiple_of(ALIGN)
 }
 
