@@ -51,7 +51,8 @@ impl Arena {
         let index = self.chunk_of(offset)?;
         let inside = offset - self.chunk_at(index);
         let size = match self.table().get(index as usize)?.get() {
-            Use::Blocks(class) => {
+            // Whoever closes a chunk finds the block that is in use there, and opens it again.
+            Use::Blocks(class) | Use::Closing(_, class) => {
                 let size = u64::from(CLASSES[class as usize]);
                 (inside.is_multiple_of(size) && inside / size < u64::from(blocks_in(class)))
                     .then_some(size)?
