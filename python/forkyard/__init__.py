@@ -4,7 +4,7 @@ Any process may be killed at any instruction. Nobody else hangs: a lock held by 
 told; nothing stays behind. Everything else is as the standard library has it.
 """
 
-from . import _errors, _family
+from . import _errors
 from . import connection as connection
 from . import context as context
 from . import process as process
@@ -12,8 +12,6 @@ from . import reduction as reduction
 from . import util as util
 from ._forkyard import __version__ as __version__
 from .context import _default_context
-
-_family.find()
 
 DeadlockError = _errors.DeadlockError
 OwnerDiedError = _errors.OwnerDiedError

@@ -1,27 +1,32 @@
 """How the family's shared memory reaches children that begin with a new interpreter.
 
 A fork has its parent's. A new interpreter gets the descriptor in what it is started with, before it imports the main
-module, which may make locks. The fork server, which imports the main module before it is asked for a child, finds it in
-one environment variable, which it takes away.
+module, which may make locks; a server process, which imports the main module before it is asked for a child, in its
+greeting.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-from multiprocessing import context, reduction, spawn
-from typing import TYPE_CHECKING, Any
+import sys
+from multiprocessing import context, reduction, resource_tracker, spawn
+from typing import Any
 
 from . import _forkyard
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__: tuple[str, ...] = ()
 
-_VARIABLE = "FORKYARD_ARENA"
-_MAIN = ("init_main_from_name", "init_main_from_path")
+# What is done after the family is known: the main module may make locks, and ask for a context.
+_LATE = ("start_method", "init_main_from_name", "init_main_from_path")
+
+
+class Same:
+    """Stands for the family in what a child is sent that has the family's shared memory from the beginning."""
+
+    def detach(self) -> int:
+        """Return the descriptor that this process has."""
+        return _forkyard.arena()
 
 
 def handle(popen: Any) -> Any:
@@ -59,47 +64,59 @@ def ended(popen: Any) -> None:
 class _Start:
     """The second of the two things that a new interpreter reads: the first one has its path in it."""
 
-    def __init__(self, family: Any, main: dict[str, Any], process: bytes) -> None:
-        self._parts = (family, main, process)
+    def __init__(self, family: Any, late: dict[str, Any], method: str | None, process: bytes) -> None:
+        self._parts = (family, late, method, process)
 
     def __reduce__(self) -> Any:
         return _begin, self._parts
 
 
-def _begin(family: Any, main: dict[str, Any], process: bytes) -> Any:
+def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes) -> Any:
+    from .context import _default_context
+
     join(family)
-    spawn.prepare(main)
+    spawn.prepare({key: late.pop(key) for key in ("start_method",) if key in late})
+    _default_context._adopt(method)
+    spawn.prepare(late)
     return reduction.pickle.loads(process)  # type: ignore[attr-defined]
 
 
-def parcel(popen: Any, process_obj: Any) -> memoryview:
+def preparation(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return how a new interpreter is prepared: before it knows its family, and then."""
+    data = spawn.get_preparation_data(name)
+    if not os.path.exists(data.get("init_main_from_path", ".")):
+        del data["init_main_from_path"]
+    late = {key: data.pop(key) for key in _LATE if key in data}
+    return data, late
+
+
+def parcel(popen: Any, process_obj: Any) -> bytes:
     """Return what a new interpreter reads: how it is prepared, and the process object."""
-    preparation = spawn.get_preparation_data(process_obj._name)
-    main = {key: preparation.pop(key) for key in _MAIN if key in preparation}
+    from .context import _default_context
+
+    early, late = preparation(process_obj._name)
     data, process = io.BytesIO(), io.BytesIO()
     context.set_spawning_popen(popen)
     try:
         reduction.dump(process_obj, process)
-        reduction.dump(preparation, data)
-        reduction.dump(_Start(handle(popen), main, process.getvalue()), data)
+        reduction.dump(early, data)
+        method = _default_context.get_start_method(allow_none=True)
+        reduction.dump(_Start(handle(popen), late, method, process.getvalue()), data)
     finally:
         context.set_spawning_popen(None)
-    return data.getbuffer()
+    return data.getvalue()
 
 
-@contextlib.contextmanager
-def announced() -> Iterator[None]:
-    """Let a fork server that is started meanwhile find the family."""
-    os.environ[_VARIABLE] = f"/proc/{os.getpid()}/fd/{_forkyard.arena()}"
-    try:
-        yield
-    finally:
-        os.environ.pop(_VARIABLE, None)
+def can_import_main() -> bool:
+    """Tell whether a child can have the main module by importing it."""
+    main = sys.modules["__main__"]
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return name != "__main__" and not name.endswith(".__main__")
+    return os.path.exists(getattr(main, "__file__", None) or "")
 
 
-def find() -> None:
-    """In a fork server: take part in the family. Where that fails, whoever needs it is told."""
-    path = os.environ.pop(_VARIABLE, None)
-    if path is not None:
-        with contextlib.suppress(OSError, RuntimeError):
-            _forkyard.attach(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+def tracker() -> int | None:
+    """Return the descriptor of the standard library's resource tracker, if the program uses it: nothing here does."""
+    fd: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+    return fd

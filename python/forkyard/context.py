@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from multiprocessing import context as _context
+from multiprocessing import process as _process
 from multiprocessing.context import AuthenticationError as AuthenticationError
 from multiprocessing.context import BaseContext as BaseContext
 from multiprocessing.context import BufferTooShort as BufferTooShort
@@ -157,7 +158,7 @@ class _Factories:
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def set_forkserver_preload(self, module_names: list[str]) -> None:
-        """Set the modules that the fork server imports before it forks: a hint."""
+        """Set the modules that the zygote and the fork server import before they are copied: a hint."""
         from .forkserver import set_forkserver_preload
 
         set_forkserver_preload(module_names)
@@ -170,6 +171,9 @@ class _Child:
         from .popen_fork import begin
 
         begin(self, parent_sentinel)
+        method = self._start_method  # type: ignore[attr-defined]
+        if method is not None:
+            _default_context._adopt(method)
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
 
 
@@ -215,6 +219,18 @@ class ForkServerProcess(_Child, _context.ForkServerProcess):
         return Popen(process_obj)
 
 
+class ZygoteProcess(_Child, _process.BaseProcess):
+    """A process that begins as a copy of one that is kept for that."""
+
+    _start_method = "zygote"
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        from .popen_zygote import popen
+
+        return popen(process_obj)
+
+
 class _Concrete(_Factories):
     """A context of one start method."""
 
@@ -241,25 +257,69 @@ class ForkServerContext(_Concrete, _context.ForkServerContext):
     Process = ForkServerProcess
 
 
+class ZygoteContext(_Concrete, _context.BaseContext):
+    """Starts processes as copies of one that is kept for that, and has imported the main module."""
+
+    _name = "zygote"
+    Process = ZygoteProcess
+
+
 class DefaultContext(_Factories, _context.DefaultContext):
-    """Starts processes by the method that was chosen, which the standard library's default context keeps."""
+    """Starts processes by the method that was chosen, here or for the standard library; by the zygote if none was.
+
+    A choice that is made here is one for the standard library as well. That the zygote is the default here is not.
+    """
 
     Process = Process
 
     def __init__(self) -> None:
-        """Keep nothing: see the class."""
+        """Choose nothing."""
+        self._actual: Any = None
+        # What the standard library had at the last look.
+        self._seen: Any = None
+
+    def _look(self) -> Any:
+        """Return the chosen context, which may have been chosen for the standard library."""
+        theirs = _real_default._actual_context
+        if theirs is not self._seen:
+            # Its first use of its own default looks like a choice of it, and is none.
+            if self._seen is not None or theirs is not _real_default._default_context:
+                self._actual = None if theirs is None else _concrete_contexts.get(theirs._name)
+            self._seen = theirs
+        return self._actual
+
+    def _adopt(self, method: str | None) -> None:
+        """In a child: have what the parent has chosen, or what the child was started by."""
+        self._actual = None if method is None else _concrete_contexts[method]
+        self._seen = _real_default._actual_context if method is None else _real_contexts[method]
 
     def get_context(self, method: str | None = None) -> Any:
         """Return the context of that start method; of the chosen one if none is named."""
-        return _context_of(self.get_start_method() if method is None else method)
+        if method is not None:
+            return _context_of(method)
+        if self._look() is None:
+            self._actual = _concrete_contexts["zygote"]
+        return self._actual
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Choose the start method: once, unless ``force`` is true."""
-        _real_default.set_start_method(method, force)
+        if self._look() is not None and not force:
+            raise RuntimeError("context has already been set")
+        if method is None and not force:
+            raise ValueError(f"cannot find context for {method!r}")
+        self._actual = None if method is None else _context_of(method)
+        _real_default.set_start_method(method, force=True)
+        self._seen = _real_default._actual_context
 
     def get_start_method(self, allow_none: bool = False) -> Any:
         """Return the name of the chosen start method."""
-        return _real_default.get_start_method(allow_none)
+        if allow_none and self._look() is None:
+            return None
+        return self.get_context()._name
+
+    def get_all_start_methods(self) -> list[str]:
+        """Return the names of the start methods, the default one first."""
+        return list(_concrete_contexts)
 
 
 def _context_of(method: str) -> Any:
@@ -273,8 +333,12 @@ def _context_of(method: str) -> Any:
 
 _real_default: Any = _context._default_context
 _concrete_contexts: dict[str, Any] = {
+    "zygote": ZygoteContext(),
     "fork": ForkContext(),
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
+# A child of the zygote tells the standard library, too, what it was started by.
+_real_contexts: dict[str, Any] = vars(_context)["_concrete_contexts"]
+_real_contexts["zygote"] = _concrete_contexts["zygote"]
 _default_context = DefaultContext()

@@ -1,14 +1,15 @@
-"""Starting a child as a copy of this process."""
+"""Starting a child as a copy of this process; and what all start methods have in common."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
 import select
 import signal
 from multiprocessing import popen_fork, util
-from typing import Any
+from typing import Any, NoReturn
 
 from . import _family, _forkyard
 
@@ -21,51 +22,99 @@ _lifelines: set[int] = set()
 class Popen(popen_fork.Popen):
     """A child that is a copy of this process."""
 
+    _child: _forkyard.Child
     _fds: list[int]
+    finalizer: Any
 
     def _launch(self, process_obj: Any) -> None:
         with contextlib.suppress(OSError):
             # Made now, the shared memory is the child's as well.
             _forkyard.arena()
-        super()._launch(process_obj)  # type: ignore[misc]
-        fds = self.finalizer._args  # type: ignore[union-attr]
-        self.finalizer.cancel()  # type: ignore[union-attr]
-        self._hold(*fds)
+        parents_life, lifeline = os.pipe()
+        _lifelines.add(lifeline)
+        try:
+            self.pid = os.fork()
+        except BaseException:
+            os.close(parents_life)
+            _close(lifeline)
+            raise
+        if self.pid == 0:
+            end(lambda: process_obj._bootstrap(parent_sentinel=parents_life))
+        os.close(parents_life)
+        self._adopt(lifeline)
 
-    def _hold(self, *fds: int) -> None:
-        """Close these with this object. The last one is what the child watches."""
-        _lifelines.add(fds[-1])
-        self.finalizer = util.Finalize(self, _close, fds)
+    def _adopt(self, *lifeline: int, pidfd: int | None = None) -> None:
+        """Watch the child that has just been started. It watches the other end of the lifeline."""
+        _lifelines.update(lifeline)
+        self.finalizer = util.Finalize(self, _close, lifeline)
+        self._child = _forkyard.Child(os.pidfd_open(self.pid) if pidfd is None else pidfd)
+        self.sentinel = self._child.fileno()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, if the child has ended."""
-        if self.returncode is None and super().poll(flag) is not None:
-            _family.ended(self)
+        if self.returncode is None:
+            code = self._child.poll()
+            if code is None and not flag:
+                ended = select.poll()
+                ended.register(self.sentinel, select.POLLIN)
+                ended.poll()
+                code = self._child.poll()
+            if code is not None:
+                self.returncode = code
+                _family.ended(self)
         return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(sig)
+
+    def close(self) -> None:
+        """Let go of the child, which has ended."""
+        if self.finalizer is not None:
+            self.finalizer()
+        self.__dict__.pop("_child", None)
 
 
 def _close(*fds: int) -> None:
-    _lifelines.discard(fds[-1])
+    _lifelines.difference_update(fds)
     util.close_fds(*fds)  # type: ignore[attr-defined]
 
 
 def _let_go() -> None:
+    _forkyard.after_fork_in_child()
     for fd in _lifelines:
         with contextlib.suppress(OSError):
             os.close(fd)
     _lifelines.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(
+    before=_forkyard.before_fork, after_in_parent=_forkyard.after_fork_in_parent, after_in_child=_let_go
+)
+
+
+def end(run: Any) -> NoReturn:
+    """Run this process, a copy of another one, to its end, which is here."""
+    code = 1
+    try:
+        atexit._clear()
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        code = run()
+    finally:
+        try:
+            atexit._run_exitfuncs()
+        finally:
+            os._exit(code)
 
 
 def begin(process_obj: Any, parent_sentinel: int | None) -> None:
-    """In a child: say who it is, and let the kernel end it with its parent if it is a daemon.
+    """In a child: say who it is, and have the kernel end it with its parent if it is a daemon, or serves it alone.
 
     The parent's end of the pipe is closed when the parent ends, however that happens; the kernel then sends the signal.
     """
     _forkyard.introduce(process_obj.name, process_obj.daemon)
-    if not process_obj.daemon or parent_sentinel is None:
+    if parent_sentinel is None or not (process_obj.daemon or _serves(process_obj)):
         return
     fcntl.fcntl(parent_sentinel, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(parent_sentinel, fcntl.F_SETSIG, signal.SIGKILL)
@@ -76,3 +125,14 @@ def begin(process_obj: Any, parent_sentinel: int | None) -> None:
     if ready.poll(0):
         # It had ended before.
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+# Functions of processes that are no daemons, and are of no use without the process that started them: the server of a
+# manager, and the workers of an executor.
+_SERVICES = {("multiprocessing.managers", "_run_server"), ("concurrent.futures.process", "_process_worker")}
+
+
+def _serves(process_obj: Any) -> bool:
+    target = getattr(process_obj, "_target", None)
+    target = getattr(target, "__func__", target)
+    return (getattr(target, "__module__", None), getattr(target, "__name__", None)) in _SERVICES

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from multiprocessing import forkserver, popen_forkserver
+from multiprocessing import popen_forkserver, util
 from typing import Any
 
-from . import _family, popen_fork
+from . import _family, _server, forkserver, popen_fork
 
 __all__ = ["Popen"]
 
+# How often a server may be killed before it has made a child.
+_ATTEMPTS = 3
+
 
 class Popen(popen_fork.Popen, popen_forkserver.Popen):
-    """A child that the fork server makes."""
+    """A child that the fork server makes, and reports the end of."""
+
+    DupFd = _server.Given  # type: ignore[assignment]
 
     def _launch(self, process_obj: Any) -> None:
+        self._forkyard_family = _family.Same()
         data = _family.parcel(self, process_obj)
-        with _family.announced():
-            self.sentinel, to_child = forkserver.connect_to_new_process(self._fds)
-        self._hold(self.sentinel, os.dup(to_child))
-        with open(to_child, "wb") as pipe:
+        for _ in range(_ATTEMPTS):
+            self.sentinel, lifeline = forkserver.connect_to_new_process(self._fds)
+            popen_fork._lifelines.add(lifeline)
+            self.finalizer = util.Finalize(self, popen_fork._close, (self.sentinel, lifeline))
+            try:
+                self.pid = forkserver.read_signed(self.sentinel)
+                break
+            except EOFError:
+                # The server was killed before it made a child, or told of it: without its data that one ends.
+                self.finalizer()
+        else:
+            raise EOFError("the fork server ended before it had made a child")
+        # A child that is killed meanwhile is joined as any other.
+        with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
             pipe.write(data)
-        self.pid = forkserver.read_signed(self.sentinel)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, if the child has ended."""
+        if self.returncode is None and popen_forkserver.Popen.poll(self, flag) is not None:
+            _family.ended(self)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        popen_forkserver.Popen._send_signal(self, sig)  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ mod error;
 mod family;
 mod handle;
 mod memory;
+mod process;
 mod queue;
 mod sync;
 mod wait;
@@ -16,6 +17,8 @@ mod _forkyard {
     use crate::family::{arena, attach, introduce, reap};
     #[pymodule_export]
     use crate::memory::Memory;
+    #[pymodule_export]
+    use crate::process::{Child, Cradle, after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
     use crate::queue::{Queue, detach};
     #[pymodule_export]

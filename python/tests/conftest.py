@@ -17,7 +17,7 @@ import pytest
 
 import forkyard
 
-METHODS = ("fork", "spawn", "forkserver")
+METHODS = ("zygote", "fork", "spawn", "forkserver")
 DEADLINE = 60
 
 

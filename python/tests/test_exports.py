@@ -77,7 +77,7 @@ def test_classes_and_functions_have_the_same_signatures(name):
             check(their, our, f"{name}.{attribute}")
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", None])
+@pytest.mark.parametrize("method", ["zygote", "fork", "spawn", "forkserver", None])
 def test_contexts_are_accepted_where_the_standard_librarys_are(method):
     ctx = forkyard.get_context(method)
     assert isinstance(ctx, multiprocessing.context.BaseContext)
@@ -85,9 +85,40 @@ def test_contexts_are_accepted_where_the_standard_librarys_are(method):
     assert ctx.get_context() is ctx
 
 
-def test_the_start_method_is_the_standard_librarys():
-    assert forkyard.get_start_method() == multiprocessing.get_start_method()
-    with pytest.raises(RuntimeError):
-        forkyard.set_start_method("spawn")
+CHOICE = """
+import multiprocessing, subprocess, sys
+import forkyard
+
+assert forkyard.get_start_method(allow_none=True) is None
+{use}
+print(forkyard.get_start_method(), multiprocessing.get_start_method())
+try:
+    forkyard.set_start_method("spawn")
+except RuntimeError:
+    print("chosen")
+"""
+
+
+@pytest.mark.parametrize(
+    ("use", "outcome"),
+    [
+        ("", "zygote STANDARD"),
+        ("multiprocessing.get_context()", "zygote STANDARD"),
+        ("forkyard.get_context('spawn')", "zygote STANDARD"),
+        ("forkyard.set_start_method('zygote')", "zygote zygote"),
+        ("forkyard.set_start_method('fork')", "fork fork"),
+        ("forkyard.set_start_method('spawn')", "spawn spawn"),
+        ("multiprocessing.set_start_method('spawn')", "spawn spawn"),
+        ("forkyard.set_start_method('spawn'); forkyard.set_start_method(None, force=True)", "zygote STANDARD"),
+    ],
+)
+def test_a_start_method_that_was_chosen_is_the_standard_librarys_too(program, use, outcome):
+    standard = multiprocessing.get_all_start_methods()[0]
+    done = program(CHOICE.format(use=use))
+    assert (done.stdout, done.stderr) == (outcome.replace("STANDARD", standard) + "\nchosen\n", "")
+
+
+def test_the_first_start_method_is_the_default():
+    assert forkyard.get_all_start_methods() == ["zygote", "fork", "spawn", "forkserver"]
     with pytest.raises(ValueError, match="cannot find context"):
         forkyard.get_context("no such method")

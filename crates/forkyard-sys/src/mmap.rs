@@ -70,8 +70,7 @@ impl Mapping {
         }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new range at an address of the kernel's choice; nothing mapped before is touched.
-        let address =
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset)? };
+        let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset)? };
         let address = NonNull::new(address.cast()).ok_or(rustix::io::Errno::NOMEM)?;
         Ok(Mapping { address, len })
     }

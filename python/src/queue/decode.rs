@@ -4,7 +4,9 @@ use forkyard::__private::channel::Taken;
 use pyo3::exceptions::{PyException, PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PySlice, PyString};
+use pyo3::types::{
+    IntoPyDict, PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PySlice, PyString,
+};
 
 use super::encode::{ALIGN, BUFFERS, BYTES, FALSE, FLOAT, INT, NONE, PICKLE, STR, TRUE, start};
 use super::view::View;
@@ -41,7 +43,9 @@ fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> Option<PyResult<Bound<'py, PyAn
         INT => number().map(|bytes| PyInt::new(py, i64::from_le_bytes(bytes)).into_any()),
         FLOAT => number().map(|bytes| PyFloat::new(py, f64::from_le_bytes(bytes)).into_any()),
         BYTES => Ok(PyBytes::new(py, rest).into_any()),
-        STR => std::str::from_utf8(rest).map_err(|_| garbled()).map(|text| PyString::new(py, text).into_any()),
+        STR => {
+            std::str::from_utf8(rest).map_err(|_| garbled()).map(|text| PyString::new(py, text).into_any())
+        }
         NONE => Ok(py.None().into_bound(py)),
         FALSE | TRUE => Ok(PyBool::new(py, tag == TRUE).to_owned().into_any()),
         BUFFERS | PICKLE => return None,

@@ -7,8 +7,8 @@ use forkyard::Error;
 use forkyard::sync::{Lock, LockError, RLock};
 use pyo3::prelude::*;
 
-use crate::wait::{Patience, Slept, sleep};
 use crate::error::{python, raise};
+use crate::wait::{Patience, Slept, sleep};
 
 /// A lock that is acquired and released by hand.
 pub(super) trait ByHand: Sync {

@@ -4,9 +4,9 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::{python, raise};
 use crate::handle::Handle;
 use crate::wait::{Patience, goes_on, interrupted};
-use crate::error::{python, raise};
 
 /// A barrier in the family's shared memory.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]

@@ -9,10 +9,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::acquire::Trouble;
-use crate::wait::{Patience, goes_on, interrupted};
 use super::{Lock, RLock};
-use crate::handle::Handle;
 use crate::error::raise;
+use crate::handle::Handle;
+use crate::wait::{Patience, goes_on, interrupted};
 
 /// A condition in the family's shared memory.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]

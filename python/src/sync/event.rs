@@ -4,9 +4,9 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::error::raise;
 use crate::handle::Handle;
 use crate::wait::{Patience, Slept, sleep};
-use crate::error::raise;
 
 /// An event in the family's shared memory.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]

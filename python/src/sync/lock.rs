@@ -8,9 +8,9 @@ use pyo3::types::PyBytes;
 
 use super::acquire::acquire;
 use super::fast::Fast;
-use crate::wait::Patience;
 use super::released_too_often;
 use crate::handle::Handle;
+use crate::wait::Patience;
 
 /// A lock in the family's shared memory.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]

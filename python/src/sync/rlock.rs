@@ -7,9 +7,9 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::handle::Handle;
 use super::acquire::acquire;
 use super::fast::Fast;
+use crate::handle::Handle;
 use crate::wait::Patience;
 
 /// A recursive lock in the family's shared memory.

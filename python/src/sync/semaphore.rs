@@ -8,10 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::fast::Fast;
-use crate::wait::{Patience, Slept, sleep};
 use super::released_too_often;
-use crate::handle::Handle;
 use crate::error::raise;
+use crate::handle::Handle;
+use crate::wait::{Patience, Slept, sleep};
 
 /// What both have in common.
 trait Permits: Sync {

@@ -41,6 +41,12 @@ pub fn attach(fd: OwnedFd) -> Result<()> {
     }
 }
 
+/// Makes a copy of this process without the C library's fork, and has the copy hold what this process holds, as a fork
+/// does. `make` returns true in the copy, beside its result.
+pub fn copying<T>(make: impl FnOnce() -> (bool, T)) -> T {
+    shm::copying(make)
+}
+
 /// Cleans up after all processes of the family that have died: for whoever has just been told of a death. True if there was one.
 pub fn reap() -> bool {
     shm::joined().is_some() && sync::reap()

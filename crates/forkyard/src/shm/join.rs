@@ -124,6 +124,18 @@ fn register_hooks() -> Result<()> {
     registered.map_err(refused)
 }
 
+/// Runs the hooks around a copy that is made without the C library's fork.
+pub(crate) fn copying<T>(make: impl FnOnce() -> (bool, T)) -> T {
+    before();
+    let (copy, made) = make();
+    if copy {
+        in_child()
+    } else {
+        in_parent()
+    }
+    made
+}
+
 extern "C" fn before() {
     if expected::any_over() {
         reap();

@@ -29,7 +29,7 @@ pub(crate) use arena::{attach, existing, get, observe, refuse};
 pub use census::{Census, family_census};
 pub(crate) use expected::{any_over as any_fork_over, claim_lost_fork};
 pub(crate) use hooks::{Hooks, hooks, set_queue_hooks};
-pub(crate) use join::set_reaper;
+pub(crate) use join::{copying, set_reaper};
 pub use kept::KeptMemory;
 pub(crate) use kind::Kind;
 pub(crate) use life::{Id, Life, Lives, watch};

@@ -1,0 +1,48 @@
+"""Starting a child as a copy of a process that is kept for that."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from . import _family, _server, _zygote, popen_fork
+
+__all__ = ["Popen"]
+
+
+class Popen(popen_fork.Popen):
+    """A child that the zygote makes."""
+
+    method = "zygote"
+    DupFd = _server.Given
+
+    def __init__(self, process_obj: Any) -> None:
+        self._fds = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Give the child a descriptor."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: Any) -> None:
+        self._forkyard_family = _family.Same()
+        data = _family.parcel(self, process_obj)
+        if b"__main__" in data and threading.active_count() == 1 and not _family.can_import_main():
+            raise _zygote.Refused
+        self.pid, pidfd = _zygote.start(data, self._fds)
+        self._adopt(pidfd=pidfd)
+
+
+def popen(process_obj: Any) -> Any:
+    """Start a child by the zygote; where that cannot be, by another way."""
+    try:
+        return Popen(process_obj)
+    except _zygote.Refused:
+        pass
+    if threading.active_count() == 1 and not _family.can_import_main():
+        # A program that was typed in, or comes by -c or a pipe: nobody but a copy has its functions.
+        return popen_fork.Popen(process_obj)
+    from .popen_forkserver import Popen as OfForkServer
+
+    return OfForkServer(process_obj)
