@@ -179,6 +179,30 @@ fn closing_ends_the_queue_behind_its_last_message() {
     common::isolated(closing);
 }
 
+#[forkyard::task]
+fn batches() {
+    let queue = Queue::bounded(100).unwrap();
+    assert!(queue.try_get_many(3).unwrap_err().is_empty());
+    assert!(queue.get_many_timeout(3, Duration::from_millis(1)).unwrap_err().is_timeout());
+    let values: Vec<String> = (0..150).map(|number| number.to_string().repeat(number)).collect();
+    // The first one that is not put is told.
+    let refused = queue.try_put_many(values.clone()).unwrap_err();
+    assert!(refused.is_full() && refused.into_inner() == values[100]);
+    assert_eq!(queue.get_many(70).unwrap(), values[..70]);
+    assert!(queue.put_many_deadline(values[100..].to_vec(), Instant::now() + LONG).is_ok());
+    assert_eq!(queue.try_get_many(100).unwrap(), values[70..]);
+    queue.put_many_timeout(values[..3].to_vec(), LONG).unwrap();
+    queue.close();
+    assert_eq!(queue.get_many_deadline(100, Instant::now()).unwrap(), values[..3]);
+    assert!(queue.get_many(100).unwrap_err().is_closed());
+    assert!(queue.put_many(values).unwrap_err().is_closed());
+}
+
+#[test]
+fn batches_are_put_and_got_whole_and_in_order() {
+    common::isolated(batches);
+}
+
 struct Unspeakable;
 
 impl Serialize for Unspeakable {
@@ -222,7 +246,7 @@ fn loans() {
         }
         let back = ByteQueue::bounded(4).unwrap();
         let child = process::spawn(echo, (queue.clone(), back.clone())).unwrap();
-        for len in [0, 1, 112, 113, 4096, 1 << 20, 20 << 20] {
+        for len in [0, 1, 104, 105, 4096, 1 << 20, 20 << 20] {
             let mut loan = queue.loan(len).unwrap();
             assert_eq!(loan.len(), len);
             loan.iter_mut().zip(0u32..).for_each(|(byte, at)| *byte = (at % 251) as u8);

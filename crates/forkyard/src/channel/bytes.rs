@@ -16,7 +16,7 @@ use crate::time::Deadline;
 
 /// A queue of messages of any bytes, of any length: a [`Queue`](super::Queue) without the encoding.
 ///
-/// A message of more than 112 bytes, or of what [`with_inline`](ByteQueue::with_inline) says, lies in shared memory of its own: it is written
+/// A message of more than 104 bytes, or of what [`with_inline`](ByteQueue::with_inline) says, lies in shared memory of its own: it is written
 /// there once, by [`put`](ByteQueue::put) or by whoever fills a [`loan`](ByteQueue::loan), and read where it lies.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -197,12 +197,18 @@ impl Core {
     /// Puts a message of these bytes.
     #[inline]
     pub(crate) fn put(&self, bytes: &[u8], wait: Wait) -> std::result::Result<(), Refused> {
+        self.put_first(bytes, 1, wait)
+    }
+
+    /// The same, when as many messages as `work` says are put one after the other: as many consumers are woken at once.
+    #[inline]
+    pub(crate) fn put_first(&self, bytes: &[u8], work: u32, wait: Wait) -> std::result::Result<(), Refused> {
         let me = shm::me()?;
         if bytes.len() > self.ring.0.shape().inline() {
             return self.put_large(me, bytes, wait);
         }
         if self.put_now(me.id, &bytes)? {
-            self.shared.counters.items.ring(1);
+            self.shared.counters.items.ring(work);
             return Ok(());
         }
         self.put_waiting(me, &bytes, wait)
@@ -313,7 +319,7 @@ impl Core {
             };
             match got {
                 Got::Message(message) => {
-                    self.make_room();
+                    self.make_room(1);
                     return message.map(Some).map_err(Refused::Failed);
                 }
                 Got::Nothing(Taken::Empty) => return Ok(None),
@@ -324,12 +330,12 @@ impl Core {
         }
     }
 
-    /// Tells producers that a message was released.
+    /// Tells producers that so many messages were released.
     #[inline]
-    pub(super) fn make_room(&self) {
+    pub(super) fn make_room(&self, count: u32) {
         // There may be room for one that is shorter than the one that has waited for longest.
         let all = self.ring.0.most_bytes().is_some();
-        self.shared.counters.room.ring(if all { u32::MAX } else { 1 });
+        self.shared.counters.room.ring(if all { u32::MAX } else { count });
     }
 
     #[inline]

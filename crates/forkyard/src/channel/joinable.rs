@@ -153,7 +153,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// # Errors
     /// With the value: the queue was closed; the value cannot be encoded; there is no memory for it.
     pub fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Until(Deadline::NEVER))
+        put_encoded(&self.core, value, 1, Wait::Until(Deadline::NEVER))
     }
 
     /// Puts a value if there is room now.
@@ -161,7 +161,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// # Errors
     /// As for [`put`](JoinableQueue::put), or [`PutError::Full`].
     pub fn try_put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Not)
+        put_encoded(&self.core, value, 1, Wait::Not)
     }
 
     /// Puts a value, waiting for room for so long at most.
@@ -169,7 +169,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// # Errors
     /// As for [`put`](JoinableQueue::put), or [`PutError::TimedOut`].
     pub fn put_timeout(&self, value: T, timeout: Duration) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Until(Deadline::after(timeout)))
+        put_encoded(&self.core, value, 1, Wait::Until(Deadline::after(timeout)))
     }
 
     /// Puts a value, waiting for room until then.
@@ -177,7 +177,7 @@ impl<T: Serialize> JoinableQueue<T> {
     /// # Errors
     /// As for [`put`](JoinableQueue::put), or [`PutError::TimedOut`].
     pub fn put_deadline(&self, value: T, deadline: Instant) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Until(deadline.into()))
+        put_encoded(&self.core, value, 1, Wait::Until(deadline.into()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What lies where in a queue's block.
 //!
 //! The header is the block's payload: four numbers that are written before anybody else has the queue and never change, and the counters. Behind it
-//! lie the cells, and then the places: each a word, a length, and room for the message's bytes or for its parcel's name. A segment of a queue
+//! lie the cells, and then the places: each a word, a length, a position, and room for the message's bytes or for its parcel's name. A segment of a queue
 //! without a bound (segment.rs) is laid out alike.
 //!
 //! # Safety
@@ -52,7 +52,7 @@ unsafe impl Payload for Header {
 const _: () = assert!(size_of::<Header>() == 128 + 256 + 3 * 128);
 
 /// Bytes of a place before its message.
-const PLACE_HEADER: usize = 16;
+const PLACE_HEADER: usize = 24;
 /// Bytes of a message that lies in its place, unless its queue says otherwise.
 pub(crate) const INLINE: usize = 128 - PLACE_HEADER;
 /// In a place's length: the message lies in a parcel, whose name is here.
@@ -223,7 +223,7 @@ impl Layout {
 
     /// A word of a place behind its first.
     fn field(&self, number: u32, index: usize) -> Option<&AtomicU64> {
-        // SAFETY: a place has room for four words at least, and nobody asks for one behind its last.
+        // SAFETY: a place has room for eight words at least, and nobody asks for one behind its last.
         Some(unsafe { self.at(number)?.cast::<AtomicU64>().add(index).as_ref() })
     }
 
@@ -241,7 +241,7 @@ impl Layout {
     pub(crate) fn write_parcel(&self, number: u32, parcel: &Parcel) {
         let name = parcel.name();
         let fields =
-            [(1, parcel.bytes().len() as u64 | IN_PARCEL), (2, name.offset), (3, name.generation.into())];
+            [(1, parcel.bytes().len() as u64 | IN_PARCEL), (3, name.offset), (4, name.generation.into())];
         for (index, value) in fields {
             if let Some(field) = self.field(number, index) {
                 field.store(value, Ordering::Relaxed);
@@ -253,7 +253,7 @@ impl Layout {
     pub(crate) fn parcel(&self, number: u32) -> Option<(ParcelName, u64)> {
         let field = |index| Some(self.field(number, index)?.load(Ordering::Relaxed));
         let len = field(1)?;
-        let name = ParcelName { offset: field(2)?, generation: field(3)? as u32 };
+        let name = ParcelName { offset: field(3)?, generation: field(4)? as u32 };
         (len & IN_PARCEL != 0).then_some((name, len & !IN_PARCEL))
     }
 
@@ -316,6 +316,11 @@ impl Words for Layout {
     fn start(&self, number: u32) -> Option<&AtomicU64> {
         self.shape.most_bytes()?;
         self.field(number, self.shape.stride / 8 - 1)
+    }
+
+    #[inline]
+    fn position(&self, number: u32) -> Option<&AtomicU64> {
+        self.field(number, 2)
     }
 
     fn size(&self, number: u32) -> u64 {

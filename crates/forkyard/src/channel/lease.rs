@@ -2,7 +2,9 @@
 //!
 //! Killed here: as any consumer between take and release.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::core::{Core, Refused, Wait, garbled};
 use super::layout::{INLINE, Layout};
@@ -16,17 +18,23 @@ use crate::time::Deadline;
 
 /// A message that this process has taken. Dropped, it goes back.
 #[derive(Debug)]
-pub(crate) struct Lease {
-    core: Core,
+pub(crate) struct Lease<C: Borrow<Core> = Core> {
+    core: C,
     /// Where it lies, unless that is the queue itself.
     link: Option<Arc<Link>>,
     spot: Spot,
     owner: Id,
+    /// It was delivered.
+    is_over: AtomicBool,
 }
 
-impl Lease {
+impl<C: Borrow<Core>> Lease<C> {
+    fn new(core: C, link: Option<Arc<Link>>, spot: Spot, owner: Id) -> Lease<C> {
+        Lease { core, link, spot, owner, is_over: AtomicBool::new(false) }
+    }
+
     fn ring(&self) -> &Ring<Layout> {
-        self.link.as_ref().map_or_else(|| self.core.ring(), |link| &link.ring)
+        self.link.as_ref().map_or_else(|| self.core.borrow().ring(), |link| &link.ring)
     }
 
     /// Reads the message.
@@ -49,7 +57,7 @@ impl Lease {
 
     /// The queue that it is of.
     pub(super) fn queue(&self) -> &Core {
-        &self.core
+        self.core.borrow()
     }
 
     /// The parcel that it lies in, if it is a large one, and its length.
@@ -61,33 +69,30 @@ impl Lease {
     pub(crate) fn finish(&self) -> bool {
         let (finished, parcel) = self.deliver();
         if let Some(parcel) = parcel {
-            self.core.header().shelf.keep(parcel);
+            self.queue().header().shelf.keep(parcel);
         }
         finished
     }
 
     /// The same; the caller keeps the parcel.
     pub(super) fn deliver(&self) -> (bool, Option<Parcel>) {
+        let (finished, parcel) = self.release();
+        if finished {
+            self.queue().were_delivered(1, self.ring().state());
+        }
+        (finished, parcel)
+    }
+
+    /// The same, and tells nobody.
+    fn release(&self) -> (bool, Option<Parcel>) {
         if shm::joined() != Some(self.owner) {
             return (false, None);
         }
         let ring = self.ring();
         let parcel =
             ring.0.parcel(self.spot.place).and_then(|(name, len)| Parcel::take(name, len, self.owner));
-        let finished = ring.release(self.spot, self.owner);
-        if finished {
-            self.core.make_room();
-            self.core.header().finished.ring(u32::MAX);
-            let state = ring.state();
-            if state == Committed::Moved {
-                self.core.walker().retire();
-            }
-            if state != Committed::Done && self.core.is_closed() {
-                // That was perhaps the last one that others waited for.
-                self.core.header().counters.items.ring(u32::MAX);
-            }
-        }
-        (finished, parcel)
+        self.is_over.store(true, Ordering::Relaxed);
+        (ring.release(self.spot, self.owner), parcel)
     }
 }
 
@@ -109,24 +114,87 @@ impl Drop for Borrowed {
     }
 }
 
-impl Drop for Lease {
+impl<C: Borrow<Core>> Drop for Lease<C> {
     fn drop(&mut self) {
-        // After it was finished this does nothing.
-        if shm::joined() == Some(self.owner) && self.ring().give_back(self.spot, self.owner) {
+        if !self.is_over.load(Ordering::Relaxed)
+            && shm::joined() == Some(self.owner)
+            && self.ring().give_back(self.spot, self.owner)
+        {
             if self.link.is_some() {
-                self.core.header().chain.set_aside();
+                self.queue().header().chain.set_aside();
             }
-            self.core.header().counters.items.ring(1);
+            self.queue().header().counters.items.ring(1);
         }
     }
 }
 
 impl Core {
+    /// Tells others that so many messages were delivered, the last of a segment in this state.
+    fn were_delivered(&self, count: usize, state: Committed) {
+        self.make_room(u32::try_from(count).unwrap_or(u32::MAX));
+        self.header().finished.ring(u32::MAX);
+        if state == Committed::Moved {
+            self.walker().retire();
+        }
+        if state != Committed::Done && self.is_closed() {
+            // That was perhaps the last one that others waited for.
+            self.header().counters.items.ring(u32::MAX);
+        }
+    }
+
+    /// Gets as many messages as there are, up to `most`, decoded: all of them are taken and decoded, and then delivered one after the other.
+    pub(crate) fn get_many<T>(
+        &self,
+        wait: Wait,
+        most: usize,
+        mut decode: impl FnMut(&[u8]) -> Result<T>,
+    ) -> std::result::Result<Vec<T>, Refused> {
+        let me = shm::me()?;
+        let (mut leases, mut values) = (Vec::new(), Vec::new());
+        let mut fill = || {
+            while values.len() < most {
+                match self.take(me.id)? {
+                    (link, Taken::Message(spot)) => {
+                        let lease = Lease::new(self, link, spot, me.id);
+                        match lease.read(&mut decode).and_then(|decoded| decoded) {
+                            Ok(value) => {
+                                values.push(value);
+                                leases.push(lease);
+                            }
+                            Err(error) if values.is_empty() => {
+                                // Nobody else could read it either.
+                                lease.finish();
+                                return Err(error.into());
+                            }
+                            // It goes back: the next call tells of it.
+                            Err(_) => break,
+                        }
+                    }
+                    (_, Taken::Empty) => break,
+                    (_, Taken::Closed) if !values.is_empty() => break,
+                    (_, Taken::Closed) if shm::any_dead() && crate::sync::reap() => {}
+                    (_, Taken::Closed) => return Err(Refused::Closed),
+                    (_, Taken::Moved | Taken::Garbled) => return Err(garbled().into()),
+                }
+            }
+            Ok((!values.is_empty()).then_some(()))
+        };
+        if most > 0 && fill()?.is_none() {
+            self.wait(&self.header().counters.items, me, wait, fill)?;
+        }
+        let parcels: Vec<_> = leases.iter().filter_map(|lease| lease.release().1).collect();
+        if let Some(last) = leases.last() {
+            self.were_delivered(leases.len(), last.ring().state());
+        }
+        parcels.into_iter().for_each(|parcel| self.header().shelf.keep(parcel));
+        Ok(values)
+    }
+
     /// Takes the next message, and leaves it where it is.
     pub(crate) fn lease(&self, wait: Wait) -> std::result::Result<Lease, Refused> {
         let me = shm::me()?;
         let take = || match self.take(me.id)? {
-            (link, Taken::Message(spot)) => Ok(Some(Lease { core: self.clone(), link, spot, owner: me.id })),
+            (link, Taken::Message(spot)) => Ok(Some(Lease::new(self.clone(), link, spot, me.id))),
             (_, Taken::Empty) => Ok(None),
             // What somebody else is at work on may come back.
             (_, Taken::Closed) if !self.is_finished() => Ok(None),

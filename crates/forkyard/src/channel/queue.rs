@@ -18,7 +18,7 @@ use crate::time::Deadline;
 
 /// A queue of values between processes and threads: any number of producers, and of consumers that compete.
 ///
-/// Each value goes to one consumer. Values are encoded by [`put`](Queue::put), in its caller; those that need more than 112 bytes lie in a
+/// Each value goes to one consumer. Values are encoded by [`put`](Queue::put), in its caller; those that need more than 104 bytes lie in a
 /// piece of shared memory of their own. A handle travels in the arguments of a task, and is cloned within a process; the queue and what
 /// is in it go with the last handle.
 ///
@@ -118,7 +118,7 @@ impl<T: Serialize> Queue<T> {
     /// With the value: the queue was closed; the value cannot be encoded; there is no memory for it.
     #[doc(alias = "send")]
     pub fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Until(Deadline::NEVER))
+        put_encoded(&self.core, value, 1, Wait::Until(Deadline::NEVER))
     }
 
     /// Puts a value if there is room now.
@@ -127,7 +127,7 @@ impl<T: Serialize> Queue<T> {
     /// As for [`put`](Queue::put), or [`PutError::Full`].
     #[doc(alias = "put_nowait")]
     pub fn try_put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Not)
+        put_encoded(&self.core, value, 1, Wait::Not)
     }
 
     /// Puts a value, waiting for room for so long at most.
@@ -135,7 +135,7 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// As for [`put`](Queue::put), or [`PutError::TimedOut`].
     pub fn put_timeout(&self, value: T, timeout: Duration) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Until(Deadline::after(timeout)))
+        put_encoded(&self.core, value, 1, Wait::Until(Deadline::after(timeout)))
     }
 
     /// Puts a value, waiting for room until then.
@@ -143,15 +143,62 @@ impl<T: Serialize> Queue<T> {
     /// # Errors
     /// As for [`put`](Queue::put), or [`PutError::TimedOut`].
     pub fn put_deadline(&self, value: T, deadline: Instant) -> std::result::Result<(), PutError<T>> {
-        put_encoded(&self.core, value, Wait::Until(deadline.into()))
+        put_encoded(&self.core, value, 1, Wait::Until(deadline.into()))
     }
 
-    /// Puts all of these, one after the other, waiting for room.
+    /// Puts all of these, one after the other, waiting for room. As many consumers are woken at once as there will be work for.
+    ///
+    /// Killed here: some of the first ones are in the queue.
     ///
     /// # Errors
     /// As for [`put`](Queue::put), with the value that was not put; those before it were.
     pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> std::result::Result<(), PutError<T>> {
-        values.into_iter().try_for_each(|value| self.put(value))
+        self.put_many_waiting(values, Wait::Until(Deadline::NEVER))
+    }
+
+    /// The same, as many as there is room for now.
+    ///
+    /// # Errors
+    /// As for [`put_many`](Queue::put_many), or [`PutError::Full`].
+    pub fn try_put_many(&self, values: impl IntoIterator<Item = T>) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Not)
+    }
+
+    /// The same, waiting for so long at most.
+    ///
+    /// # Errors
+    /// As for [`put_many`](Queue::put_many), or [`PutError::TimedOut`].
+    pub fn put_many_timeout(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        timeout: Duration,
+    ) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// The same, waiting until then.
+    ///
+    /// # Errors
+    /// As for [`put_many`](Queue::put_many), or [`PutError::TimedOut`].
+    pub fn put_many_deadline(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        deadline: Instant,
+    ) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Until(deadline.into()))
+    }
+
+    fn put_many_waiting(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        wait: Wait,
+    ) -> std::result::Result<(), PutError<T>> {
+        let mut values = values.into_iter();
+        while let Some(value) = values.next() {
+            let more = u32::try_from(values.size_hint().0).unwrap_or(u32::MAX);
+            put_encoded(&self.core, value, more.saturating_add(1), wait)?;
+        }
+        Ok(())
     }
 }
 
@@ -195,30 +242,49 @@ impl<T: DeserializeOwned> Queue<T> {
         self.decode(self.core.get(wait)?)
     }
 
-    /// Gets as many values as there are, up to `most`, waiting for the first one.
+    /// Gets as many values as there are, up to `most`, waiting for the first one. What is no `T` is told of when it is the first.
+    ///
+    /// Killed here: none of them was got, or, at the very end, some of the first ones.
     ///
     /// # Errors
     /// As for [`get`](Queue::get), if there is none before.
     pub fn get_many(&self, most: usize) -> std::result::Result<Vec<T>, GetError> {
-        let mut values = Vec::new();
-        if most == 0 {
-            return Ok(values);
-        }
-        values.push(self.get()?);
-        while values.len() < most {
-            match self.core.get(Wait::Not) {
-                Ok(message) => values.push(self.decode(message)?),
-                Err(_) => break,
-            }
-        }
-        Ok(values)
+        self.get_many_waiting(most, Wait::Until(Deadline::NEVER))
+    }
+
+    /// The same, as many as there are now.
+    ///
+    /// # Errors
+    /// As for [`get_many`](Queue::get_many), or [`GetError::Empty`].
+    pub fn try_get_many(&self, most: usize) -> std::result::Result<Vec<T>, GetError> {
+        self.get_many_waiting(most, Wait::Not)
+    }
+
+    /// The same, waiting for the first one for so long at most.
+    ///
+    /// # Errors
+    /// As for [`get_many`](Queue::get_many), or [`GetError::TimedOut`].
+    pub fn get_many_timeout(&self, most: usize, timeout: Duration) -> std::result::Result<Vec<T>, GetError> {
+        self.get_many_waiting(most, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// The same, waiting for the first one until then.
+    ///
+    /// # Errors
+    /// As for [`get_many`](Queue::get_many), or [`GetError::TimedOut`].
+    pub fn get_many_deadline(&self, most: usize, deadline: Instant) -> std::result::Result<Vec<T>, GetError> {
+        self.get_many_waiting(most, Wait::Until(deadline.into()))
+    }
+
+    fn get_many_waiting(&self, most: usize, wait: Wait) -> std::result::Result<Vec<T>, GetError> {
+        Ok(self.core.get_many(wait, most, decode)?)
     }
 
     #[inline]
     fn decode(&self, message: Message) -> std::result::Result<T, GetError> {
-        let value = postcard::from_bytes(message.bytes());
+        let value = decode(message.bytes());
         self.core.keep(message);
-        value.map_err(|error| GetError::Failed(refused("decode a message of a queue", error)))
+        value.map_err(GetError::Failed)
     }
 
     /// Gets values until the queue is closed and empty. What is no `T` ends it too.
@@ -227,15 +293,21 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// Encodes a value, and puts it.
+#[inline]
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes).map_err(|error| refused("decode a message of a queue", error))
+}
+
+/// Encodes a value, and puts it, the first of as many as `work` says.
 #[inline]
 pub(super) fn put_encoded<T: Serialize>(
     core: &Core,
     value: T,
+    work: u32,
     wait: Wait,
 ) -> std::result::Result<(), PutError<T>> {
     let done = match Encoded::new(&value) {
-        Ok(encoded) => core.put(encoded.bytes(), wait),
+        Ok(encoded) => core.put_first(encoded.bytes(), work, wait),
         Err(error) => Err(Refused::Failed(error)),
     };
     done.map_err(|refused| PutError::of(value, refused))

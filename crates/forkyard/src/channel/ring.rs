@@ -68,6 +68,8 @@ pub(crate) trait Words {
     fn most_bytes(&self) -> Option<u64>;
     /// Where a place says how many bytes were put before its message, if there is a bound: its claimer writes it, and the message's length.
     fn start(&self, number: u32) -> Option<&AtomicU64>;
+    /// Where a place says which position its message had, once it was taken.
+    fn position(&self, number: u32) -> Option<&AtomicU64>;
     /// Bytes of the message in a place.
     fn size(&self, number: u32) -> u64;
     fn known(&self) -> &Known;
@@ -99,6 +101,9 @@ pub(crate) enum Taken {
     Moved,
     Garbled,
 }
+
+/// The position of a message that was not taken, or whose taker was killed on its way: the last that it took.
+const UNKNOWN: u64 = u64::MAX;
 
 /// A queue's state machine over its words.
 #[derive(Clone, Debug)]
@@ -161,8 +166,17 @@ impl<W: Words> Ring<W> {
             let Place { version, state: State::Free } = Place::of_word(seen) else { return None };
             let mine = Place { version, state: State::Written(me) }.word();
             word.compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed).ok()?;
+            self.note_position(number, UNKNOWN);
             Some(Spot { place: number, version })
         })
+    }
+
+    /// Notes the position of a message in a place that the caller has: for the order in which messages are taken back.
+    #[inline]
+    fn note_position(&self, number: u32, position: u64) {
+        if let Some(word) = self.0.position(number) {
+            word.store(position, Ordering::Relaxed);
+        }
     }
 
     /// Gives a claimed place's message its position, which is this one unless somebody else has it by now.
@@ -353,6 +367,7 @@ impl<W: Words> Ring<W> {
                     let taken = self.take_place(spot, me, || cell.load(Ordering::SeqCst) == word);
                     let next = position + 1;
                     if let Some(spot) = taken {
+                        self.note_position(spot.place, position);
                         known.store(next, Ordering::Relaxed);
                         // Others have taken messages too: they are told at once.
                         if position != begin || self.is_mark(position) {
@@ -391,21 +406,31 @@ impl<W: Words> Ring<W> {
         Some(Spot { place: spot.place, version })
     }
 
-    /// Takes a message that somebody had taken who died.
+    /// Takes a message that somebody had taken who died: the first of them.
     #[cold]
     pub(crate) fn take_back(&self, me: Id) -> Option<Spot> {
         let back = &self.0.counters().back;
         back.store(0, Ordering::SeqCst);
-        (0..self.0.places()).find_map(|number| {
+        loop {
+            let (word, seen, spot) = self.first_back()?;
+            // There may be more of them.
+            back.store(1, Ordering::SeqCst);
+            let mine = Place { version: spot.version, state: State::Read(me) }.word();
+            if word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Some(spot);
+            }
+        }
+    }
+
+    fn first_back(&self) -> Option<(&AtomicU64, u64, Spot)> {
+        let all = (0..self.0.places()).filter_map(|number| {
             let word = self.0.place(number)?;
             let seen = word.load(Ordering::SeqCst);
             let Place { version, state: State::Back } = Place::of_word(seen) else { return None };
-            // There may be more of them.
-            back.store(1, Ordering::SeqCst);
-            let mine = Place { version, state: State::Read(me) }.word();
-            word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-            Some(Spot { place: number, version })
-        })
+            let position = self.0.position(number)?.load(Ordering::Relaxed);
+            Some((position, (word, seen, Spot { place: number, version })))
+        });
+        all.min_by_key(|(position, _)| *position).map(|(_, first)| first)
     }
 
     /// Gives back the place of a message that the caller has taken: from now on it was delivered. False: the caller was found dead, and

@@ -24,6 +24,7 @@ struct Queue {
     /// Each message has one.
     most_bytes: Option<u64>,
     starts: [AtomicU64; PLACES as usize],
+    positions: [AtomicU64; PLACES as usize],
     known: Known,
     /// Which values were put, and which were got: a bit for each. No steps of the model.
     put: PlainU32,
@@ -62,6 +63,9 @@ impl Words for Arc<Queue> {
     fn start(&self, number: u32) -> Option<&AtomicU64> {
         self.starts.get(number as usize)
     }
+    fn position(&self, number: u32) -> Option<&AtomicU64> {
+        self.positions.get(number as usize)
+    }
     fn size(&self, _: u32) -> u64 {
         1
     }
@@ -90,6 +94,7 @@ impl World {
             capacity,
             most_bytes,
             starts: Default::default(),
+            positions: Default::default(),
             known: Known::default(),
             put: PlainU32::default(),
             got: PlainU32::default(),
