@@ -37,7 +37,7 @@ pub use named::SharedMemory;
 pub(crate) use named::repair as remove_name;
 pub(crate) use parcel::{Parcel, ParcelName};
 pub(crate) use participant::{
-    Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, joined, me, who,
+    Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, joined, known, me, who,
 };
 pub(crate) use safe::ShmAtomic;
 pub use safe::ShmSafe;

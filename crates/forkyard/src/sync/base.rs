@@ -7,7 +7,7 @@ use super::deadlock::{self, Deadlock};
 use super::error::{LockError, OwnerDied};
 use super::raw::{Holder, Outcome, RawLock, Waiter};
 use crate::primitive::{AtomicU32, Ordering};
-use crate::shm::{self, Family, Me, Waiting};
+use crate::shm::{self, Family, Id, Me, Waiting};
 
 /// Tells whether a signal handler of the program's own language has something to do: a signal may come between two sleeps.
 static ATTENTION: OnceLock<fn() -> bool> = OnceLock::new();
@@ -57,7 +57,14 @@ impl Base {
     /// Acquires the lock if it is free and nobody else wants it.
     #[inline]
     pub(super) fn acquire_at_once(&self) -> bool {
-        shm::me().is_ok_and(|me| self.raw.acquire_at_once(me.into()))
+        self.own_at_once().is_some()
+    }
+
+    /// The same, with this process.
+    #[inline]
+    pub(super) fn own_at_once(&self) -> Option<Id> {
+        let me = shm::known()?;
+        self.raw.acquire_at_once(me.into()).then_some(me.id)
     }
 
     /// Acquires the lock if it is free.
@@ -98,6 +105,25 @@ impl Base {
         if let Some(me) = shm::joined() {
             let _ = self.raw.release(me);
         }
+    }
+
+    /// The same for a guard, which knows whose it is: nobody but its owner releases this lock.
+    #[inline]
+    pub(super) fn release_own(&self, owner: Option<Id>) {
+        match owner {
+            Some(owner) if shm::joined() == Some(owner) => {
+                let _ = self.raw.release_own(owner);
+            }
+            // A fork's.
+            _ => {}
+        }
+    }
+
+    /// This process, if the calling thread has the lock, which nobody but its owner releases.
+    #[inline]
+    pub(super) fn owned(&self) -> Option<Id> {
+        let me = shm::known()?;
+        self.raw.is_noted(me.into()).then_some(me.id)
     }
 
     /// True if the calling thread has the lock.

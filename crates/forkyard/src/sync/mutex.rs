@@ -110,8 +110,8 @@ impl<T: ShmSafe> Mutex<T> {
     #[inline]
     #[doc(alias = "pthread_mutex_lock")]
     pub fn lock(&self) -> MutexResult<'_, T> {
-        if self.state.0.acquire_at_once() {
-            return Ok(MutexGuard::of(self));
+        if let Some(owner) = self.state.0.own_at_once() {
+            return Ok(MutexGuard::of(self, Some(owner)));
         }
         self.wait(Deadline::NEVER)
     }
@@ -123,8 +123,8 @@ impl<T: ShmSafe> Mutex<T> {
     #[inline]
     #[doc(alias = "pthread_mutex_trylock")]
     pub fn try_lock(&self) -> MutexResult<'_, T> {
-        if self.state.0.acquire_at_once() {
-            return Ok(MutexGuard::of(self));
+        if let Some(owner) = self.state.0.own_at_once() {
+            return Ok(MutexGuard::of(self, Some(owner)));
         }
         self.guarded(self.state.0.try_acquire())
     }
@@ -136,8 +136,8 @@ impl<T: ShmSafe> Mutex<T> {
     #[inline]
     #[doc(alias = "pthread_mutex_timedlock")]
     pub fn lock_timeout(&self, timeout: Duration) -> MutexResult<'_, T> {
-        if self.state.0.acquire_at_once() {
-            return Ok(MutexGuard::of(self));
+        if let Some(owner) = self.state.0.own_at_once() {
+            return Ok(MutexGuard::of(self, Some(owner)));
         }
         self.wait(Deadline::after(timeout))
     }
@@ -148,8 +148,8 @@ impl<T: ShmSafe> Mutex<T> {
     /// [`TimedOut`](LockError::TimedOut), or as [`lock`](Mutex::lock).
     #[inline]
     pub fn lock_deadline(&self, deadline: Instant) -> MutexResult<'_, T> {
-        if self.state.0.acquire_at_once() {
-            return Ok(MutexGuard::of(self));
+        if let Some(owner) = self.state.0.own_at_once() {
+            return Ok(MutexGuard::of(self, Some(owner)));
         }
         self.wait(deadline.into())
     }
@@ -161,8 +161,8 @@ impl<T: ShmSafe> Mutex<T> {
 
     fn guarded(&self, acquired: std::result::Result<(), LockError<()>>) -> MutexResult<'_, T> {
         match acquired {
-            Ok(()) => Ok(MutexGuard::of(self)),
-            Err(error) => Err(error.map(|()| MutexGuard::of(self))),
+            Ok(()) => Ok(MutexGuard::of(self, shm::joined())),
+            Err(error) => Err(error.map(|()| MutexGuard::of(self, shm::joined()))),
         }
     }
 
@@ -209,6 +209,7 @@ impl<'de, T: ShmSafe> Deserialize<'de> for Mutex<T> {
 #[must_use = "the mutex is unlocked when its guard is dropped"]
 pub struct MutexGuard<'a, T: ShmSafe> {
     mutex: &'a Mutex<T>,
+    owner: Option<Id>,
     /// It says that this thread has the lock.
     thread: PhantomData<*const ()>,
 }
@@ -218,8 +219,8 @@ unsafe impl<T: ShmSafe + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ShmSafe> MutexGuard<'a, T> {
     #[inline]
-    fn of(mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
-        MutexGuard { mutex, thread: PhantomData }
+    fn of(mutex: &'a Mutex<T>, owner: Option<Id>) -> MutexGuard<'a, T> {
+        MutexGuard { mutex, owner, thread: PhantomData }
     }
 
     /// The lock, for a condition.
@@ -249,7 +250,7 @@ impl<T: ShmSafe> DerefMut for MutexGuard<'_, T> {
 impl<T: ShmSafe> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.mutex.state.0.release();
+        self.mutex.state.0.release_own(self.owner);
     }
 }
 

@@ -256,24 +256,24 @@ impl RawLock {
         Some(Outcome::OwnerDied(Some(owner)))
     }
 
-    /// Releases the lock, which must be the caller's process's.
+    /// Releases the lock if it is the caller's process's.
     #[inline]
     pub(crate) fn release(&self, me: Id) -> Released {
         if self.word.load(Ordering::Relaxed) != me.bits() {
             return self.release_contended(me, 0);
         }
-        self.holder.store(0, Ordering::Relaxed);
-        // Who has come to starve in between says so again.
-        let word = self.word.swap(0, Ordering::Release);
-        if word & WAITERS != 0 {
-            self.wake_next();
-        }
-        Released::Done
+        self.release_own(me)
     }
 
-    #[cold]
-    fn wake_next(&self) {
-        primitive::wake(&self.word, WOKEN);
+    /// The same for a caller that knows that its process has the lock, and that nobody else releases it: one exchange, without the look
+    /// before, which costs half as much again.
+    #[inline]
+    pub(crate) fn release_own(&self, me: Id) -> Released {
+        self.holder.store(0, Ordering::Relaxed);
+        match self.word.compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => Released::Done,
+            Err(_) => self.release_contended(me, 0),
+        }
     }
 
     /// The same, and the next one to acquire it is told that its owner died: `dead`, if it is known.
@@ -296,7 +296,7 @@ impl RawLock {
             let free = word & STARVING | died;
             if self.word.compare_exchange(word, free, Ordering::Release, Ordering::Relaxed).is_ok() {
                 if word & WAITERS != 0 {
-                    self.wake_next();
+                    primitive::wake(&self.word, WOKEN);
                 }
                 return Released::Done;
             }
@@ -359,6 +359,12 @@ impl RawLock {
     pub(crate) fn is_held_by(&self, me: Holder) -> bool {
         // What this thread wrote it reads, and nobody else writes its name.
         self.holder.load(Ordering::Relaxed) == me.bits() && self.owner() == Some(me.id)
+    }
+
+    /// The same for a lock that nobody but its owner releases.
+    #[inline]
+    pub(crate) fn is_noted(&self, me: Holder) -> bool {
+        self.holder.load(Ordering::Relaxed) == me.bits()
     }
 
     /// Removes the dead from the lock, and has everybody look again. May be done twice, or by halves.

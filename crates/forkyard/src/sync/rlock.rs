@@ -170,7 +170,7 @@ impl RLock {
             self.state.depth.store(0, Ordering::Relaxed);
             return Ok(true);
         }
-        if !self.state.base.is_held() {
+        if self.state.base.owned().is_none() {
             return Ok(false);
         }
         match self.state.depth.load(Ordering::Relaxed).checked_add(1) {
@@ -200,12 +200,10 @@ impl RLock {
     /// [`is_not_owner`](Error::is_not_owner): this thread does not have it.
     #[inline]
     pub fn release(&self) -> Result<()> {
-        if !self.state.base.is_held() {
-            return Err(self.not_owner());
-        }
+        let Some(owner) = self.state.base.owned() else { return Err(self.not_owner()) };
         match self.state.depth.load(Ordering::Relaxed).checked_sub(1) {
             Some(depth) => self.state.depth.store(depth, Ordering::Relaxed),
-            None => self.state.base.release(),
+            None => self.state.base.release_own(Some(owner)),
         }
         Ok(())
     }
@@ -223,7 +221,7 @@ impl RLock {
     /// True if the calling thread has it.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.state.base.is_held()
+        self.state.base.owned().is_some()
     }
 
     /// True if somebody has it, at this moment.
@@ -274,11 +272,9 @@ impl RLock {
 
     /// Releases the lock whole, for a wait that acquires it again; how deep it was.
     pub(super) fn release_all(&self) -> Result<u32> {
-        if !self.state.base.is_held() {
-            return Err(self.not_owner());
-        }
+        let Some(owner) = self.state.base.owned() else { return Err(self.not_owner()) };
         let depth = self.state.depth.swap(0, Ordering::Relaxed);
-        self.state.base.release();
+        self.state.base.release_own(Some(owner));
         Ok(depth)
     }
 

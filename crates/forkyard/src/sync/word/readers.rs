@@ -163,7 +163,7 @@ impl Readers<'_> {
     pub(crate) fn unread(&self, entered: Entered, me: Holder) {
         match entered {
             Entered::Cell(number) => self.leave(number, me.id),
-            Entered::Alone if self.word.lock.is_held_by(me) => self.let_go(me.id),
+            Entered::Alone if self.word.lock.is_noted(me) => self.let_go(me.id),
             Entered::Alone => {}
         }
     }
@@ -244,9 +244,9 @@ impl Readers<'_> {
     /// Goes out as the writer. In a fork of it nothing happens.
     #[inline]
     pub(crate) fn unwrite(&self, me: Holder) {
-        if self.word.lock.is_held_by(me) {
+        if self.word.lock.is_noted(me) {
             self.word.writing.store(0, Ordering::Relaxed);
-            let _ = self.word.lock.release(me.id);
+            let _ = self.word.lock.release_own(me.id);
         }
     }
 
