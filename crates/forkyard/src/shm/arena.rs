@@ -70,7 +70,9 @@ pub(crate) struct Header {
     /// How many entries of the chunk table have memory.
     pub(super) entries: AtomicU32,
     /// Where to look for a block of each class first.
-    pub(super) hints: [AtomicU32; 16],
+    pub(super) hints: [AtomicU32; 15],
+    /// Which slot of the process table to look at first.
+    pub(super) next_slot: AtomicU32,
 }
 
 // SAFETY: atomics only.

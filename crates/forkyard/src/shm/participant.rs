@@ -18,6 +18,8 @@ use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 
 /// The flag of a participant that ends with its parent.
 const DAEMON: u64 = 1;
+/// So many slots are used before one is used again.
+const FEW: u32 = 16;
 /// Bytes of a participant's name.
 const NAME: usize = 64;
 
@@ -268,13 +270,18 @@ pub(super) fn taken_slots(arena: &'static Arena) -> usize {
 
 /// Takes a slot for this process. `ENOSPC`: there is none.
 pub(super) fn take_slot(arena: &'static Arena, pid: u32) -> forkyard_sys::Result<(u32, u32)> {
+    let hint = &arena.header().next_slot;
     loop {
         let pages = arena.pages();
-        for slot in 0..pages {
+        // All in turn, and never the first few only: what the page says of a dead participant is told to whoever asks who had died.
+        let start = hint.load(Ordering::Relaxed).min(pages);
+        let again = if pages < FEW { start } else { 0 };
+        for slot in (start..pages).chain(again..start) {
             let Some(page) = arena.page(slot) else { break };
             if let Some((Phase::Free, incarnation)) = page.phase() {
                 let next = incarnation.wrapping_add(1);
                 if page.change(incarnation, Phase::Free, Phase::Joining(pid), next) {
+                    hint.store(slot + 1, Ordering::Relaxed);
                     return Ok((slot, next));
                 }
             }

@@ -175,7 +175,7 @@ fn slots() {
         process::fork(move || copy.count.fetch_add(1, Ordering::SeqCst)).unwrap().join().unwrap();
         assert_eq!(object.count.load(Ordering::SeqCst), 1);
     }
-    assert!(super::existing().unwrap().pages() < 10, "slots are used again");
+    assert!(super::existing().unwrap().pages() <= 16, "slots are used again");
 }
 
 #[test]

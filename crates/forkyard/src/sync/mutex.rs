@@ -20,7 +20,7 @@ use super::base::Base;
 use super::error::LockError;
 use super::owned::HasLock;
 use crate::error::Result;
-use crate::shm::{self, Payload, Shared, ShmSafe};
+use crate::shm::{self, Id, Payload, Shared, ShmSafe};
 use crate::time::Deadline;
 
 /// The shared part.
