@@ -233,3 +233,27 @@ fn in_forks() {
 fn a_fork_goes_on_where_its_parent_was() {
     common::isolated(in_forks);
 }
+
+#[test]
+fn a_message_that_a_segment_refused_lies_in_the_next_one() {
+    const COUNT: u32 = 20_000;
+    let queue = ByteQueue::unbounded().unwrap();
+    let put = |producer: u8| {
+        for number in 0..COUNT {
+            let mut message = [producer; 1000];
+            message[..4].copy_from_slice(&number.to_le_bytes());
+            queue.put(&message).unwrap();
+        }
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(|| put(1));
+        threads.spawn(|| put(2));
+        let mut next = [0; 3];
+        for _ in 0..2 * COUNT {
+            let message = queue.get_timeout(LONG).unwrap();
+            let producer = message[999];
+            assert_eq!(message[..4], u32::to_le_bytes(next[usize::from(producer)]));
+            next[usize::from(producer)] += 1;
+        }
+    });
+}

@@ -8,7 +8,8 @@ use super::chain::{Segment, Walker};
 use super::layout::{Header, Layout};
 use super::ring::{Ring, Words};
 use super::segment::{self, Finder, SegmentHeader};
-use crate::primitive::AtomicU64;
+use super::word::{Place, State};
+use crate::primitive::{AtomicU64, Ordering};
 use crate::shm::{Id, Kind, ObjectRef, Parcel};
 
 /// Repairs a queue, or a segment of one, that a dead participant held.
@@ -73,7 +74,12 @@ pub(super) fn dispose(object: ObjectRef) {
 }
 
 fn drop_parcels(layout: &Layout) {
-    (0..layout.places()).for_each(|number| drop_parcel(layout, number));
+    // What a free place says is of a message that was released, or that its producer took back and put somewhere else.
+    let is_taken = |number: &u32| {
+        let place = layout.place(*number).map(|word| Place::of_word(word.load(Ordering::SeqCst)));
+        !matches!(place, Some(Place { state: State::Free, .. }))
+    };
+    (0..layout.places()).filter(is_taken).for_each(|number| drop_parcel(layout, number));
 }
 
 fn drop_parcel(layout: &Layout, number: u32) {
