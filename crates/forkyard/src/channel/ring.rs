@@ -190,9 +190,9 @@ impl<W: Words> Ring<W> {
             let full = Cell::Full { lap: self.lap(position), spot }.word();
             let cell = self.0.cell(position);
             if cell.compare_exchange(word, full, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                self.0.known().produced.tail.store(position + 1, Ordering::Relaxed);
+                self.0.known().produced.tail.store(position.wrapping_add(1), Ordering::Relaxed);
                 if self.is_mark(position) {
-                    Self::advance(self.tail(), position + 1);
+                    Self::advance(self.tail(), position.wrapping_add(1));
                 }
                 return Committed::Done;
             }
@@ -296,14 +296,17 @@ impl<W: Words> Ring<W> {
     fn walk(&self) -> (Gap, Cell) {
         let known = self.0.known().produced.tail.load(Ordering::Relaxed);
         let mut position = known.max(self.tail().load(Ordering::SeqCst));
-        let begin = position;
+        let (begin, mut steps) = (position, 0);
         loop {
             let word = self.0.cell(position).load(Ordering::SeqCst);
+            if self.is_astray(&mut steps, position) {
+                return (Gap { position, word }, Cell::Garbled);
+            }
             let says = Cell::of_word(word);
             match (says.age(self.lap(position)), says) {
-                (Age::Same, Cell::Full { .. }) => position += 1,
+                (Age::Same, Cell::Full { .. }) => position = position.wrapping_add(1),
                 // The next lap began after all of this one was taken.
-                (Age::Newer, _) => position = self.head().load(Ordering::SeqCst).max(position + 1),
+                (Age::Newer, _) => position = self.behind(position),
                 _ => {
                     if position != begin {
                         Self::advance(self.tail(), position);
@@ -314,6 +317,24 @@ impl<W: Words> Ring<W> {
         }
     }
 
+    /// Where to go on behind a position that was passed.
+    fn behind(&self, position: u64) -> u64 {
+        self.head().load(Ordering::SeqCst).max(position.wrapping_add(1))
+    }
+
+    /// True if a walk has come to where no message can be, so that it would perhaps never end: somebody scribbled. It is asked at every step.
+    #[inline]
+    fn is_astray(&self, steps: &mut u64, position: u64) -> bool {
+        let cells = 1 << self.0.cells_log2();
+        *steps += 1;
+        if *steps <= cells {
+            return false;
+        }
+        *steps = 0;
+        let head = self.head().load(Ordering::SeqCst);
+        head > i64::MAX as u64 || position.wrapping_sub(head) as i64 > cells as i64
+    }
+
     /// Moves the head on to the first message that was not taken: where it is now.
     #[cold]
     fn pass_head(&self) -> u64 {
@@ -322,7 +343,9 @@ impl<W: Words> Ring<W> {
         loop {
             let says = Cell::of_word(self.0.cell(position).load(Ordering::SeqCst));
             match (says.age(self.lap(position)), says) {
-                (Age::Same, Cell::Full { spot, .. }) if !self.is_waiting(spot) => position += 1,
+                (Age::Same, Cell::Full { spot, .. }) if !self.is_waiting(spot) => {
+                    position = position.wrapping_add(1)
+                }
                 _ => break,
             }
         }
@@ -357,15 +380,18 @@ impl<W: Words> Ring<W> {
         }
         let known = &self.0.known().consumed.head;
         let begin = known.load(Ordering::Relaxed).max(self.head().load(Ordering::SeqCst));
-        let mut position = begin;
+        let (mut position, mut steps) = (begin, 0);
         let nothing = loop {
             let cell = self.0.cell(position);
             let word = cell.load(Ordering::SeqCst);
+            if self.is_astray(&mut steps, position) {
+                break Taken::Garbled;
+            }
             let says = Cell::of_word(word);
             match (says.age(self.lap(position)), says) {
                 (Age::Same, Cell::Full { spot, .. }) => {
                     let taken = self.take_place(spot, me, || cell.load(Ordering::SeqCst) == word);
-                    let next = position + 1;
+                    let next = position.wrapping_add(1);
                     if let Some(spot) = taken {
                         self.note_position(spot.place, position);
                         known.store(next, Ordering::Relaxed);
@@ -377,7 +403,7 @@ impl<W: Words> Ring<W> {
                     }
                     position = next;
                 }
-                (Age::Newer, _) => position = self.head().load(Ordering::SeqCst).max(position + 1),
+                (Age::Newer, _) => position = self.behind(position),
                 (Age::Same, Cell::Closed { .. }) => break Taken::Closed,
                 (Age::Same, Cell::Moved { .. }) => break Taken::Moved,
                 (_, Cell::Garbled) => break Taken::Garbled,

@@ -1,6 +1,7 @@
 //! What the tests of processes share: a process of one's own for each test, deadlines, and leak checks.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod random;
 pub(crate) mod waiters;
 
 use std::collections::BTreeSet;
@@ -124,7 +125,7 @@ pub(crate) fn zygote_of(parent: i32) -> Option<i32> {
 }
 
 /// Kills all descendants, so that a test that failed leaves nothing behind.
-fn kill_tree(pid: i32) {
+pub(crate) fn kill_tree(pid: i32) {
     for child in children_of(pid) {
         kill(child, 19);
         kill_tree(child);

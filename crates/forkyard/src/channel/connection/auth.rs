@@ -94,6 +94,8 @@ enum State {
     /// Our response is out.
     Verdict,
     Done,
+    /// Something was wrong: nothing makes it right.
+    Refused,
 }
 
 /// One side of a handshake.
@@ -124,12 +126,12 @@ impl Handshake {
 
     /// True if the peer has shown that it knows the key: of a side that challenges first.
     pub(super) fn believes(&self) -> bool {
-        !matches!(self.state, State::Response(_))
+        !matches!(self.state, State::Response(_) | State::Refused)
     }
 
     /// A frame has come: what is to be sent. With a refusal, what is to be sent before hanging up.
     pub(super) fn received(&mut self, frame: &[u8]) -> Result<Vec<Frame>, (Refusal, Option<Frame>)> {
-        let state = std::mem::replace(&mut self.state, State::Done);
+        let state = std::mem::replace(&mut self.state, State::Refused);
         match state {
             State::Response(challenge) => {
                 self.verify(&challenge, frame).map_err(|refusal| (refusal, Some(FAILURE.to_vec())))?;
@@ -143,14 +145,17 @@ impl Handshake {
                 self.state = State::Verdict;
                 Ok(vec![response])
             }
-            State::Verdict if frame == WELCOME && self.first => Ok(Vec::new()),
+            State::Verdict if frame == WELCOME && self.first => {
+                self.state = State::Done;
+                Ok(Vec::new())
+            }
             State::Verdict if frame == WELCOME => {
                 let (state, frame) = challenge().map_err(|_| (Refusal::Nonsense, None))?;
                 self.state = state;
                 Ok(vec![frame])
             }
             State::Verdict if frame == FAILURE => Err((Refusal::NotBelieved, None)),
-            State::Verdict | State::Done => Err((Refusal::Nonsense, None)),
+            State::Verdict | State::Done | State::Refused => Err((Refusal::Nonsense, None)),
         }
     }
 

@@ -102,6 +102,12 @@ impl Incoming {
         self.header_len > 0
     }
 
+    /// Bytes of memory that it takes.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.body.capacity()
+    }
+
     /// The whole message; what comes next is another.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(self).body

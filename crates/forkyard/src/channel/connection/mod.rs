@@ -10,6 +10,8 @@
 mod auth;
 mod descriptor;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod listener;
 mod turn;
 
