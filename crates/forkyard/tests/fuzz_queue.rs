@@ -184,7 +184,9 @@ fn a_family_with_a_scribbler(seed: u64) {
     let dying: Vec<_> = (0..2).map(|_| process::spawn(dies, (bytes.clone(),))).collect();
     scribbled(&scribbles, 500);
     // One whose handle arrived while the header was garbled does not even begin.
-    dying.into_iter().flatten().for_each(|child| drop(child.wait_ended().unwrap()));
+    for child in dying.into_iter().flatten() {
+        child.wait_ended().unwrap();
+    }
     bytes.close();
     jobs.close();
     scribbled(&scribbles, 200);
