@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forkyard_sys::Errno;
-use forkyard_sys::exec::{Mask, Plan, SpawnError, Spawned, Step, find_program, replace, spawn};
+use forkyard_sys::exec::{Mask, Plan, SpawnError, Spawned, Step, find_program, launch, replace, spawn};
 use forkyard_sys::wait::{ExitStatus, reap};
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
@@ -70,9 +70,23 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 
 /// What the program writes.
 fn output(plan: Plan<'_>) -> String {
+    output_of(plan, |plan| spawn(&plan).unwrap())
+}
+
+/// The same of a launch.
+fn output_of_launch(plan: Plan<'_>) -> String {
+    output_of(plan, |plan| {
+        let (spawned, launch) = launch(plan).unwrap();
+        assert_eq!(launch.failure(), None);
+        spawned
+    })
+}
+
+fn output_of(plan: Plan<'_>, start: impl FnOnce(Plan<'_>) -> Spawned) -> String {
     let (read, write) = pipe();
     let mut plan = plan;
-    let child = spawn(plan.place(write.as_fd(), 1)).unwrap();
+    plan.place(write.as_fd(), 1);
+    let child = start(plan);
     drop(write);
     let mut text = String::new();
     File::from(read).read_to_string(&mut text).unwrap();
@@ -101,6 +115,16 @@ fn children() -> Vec<String> {
 fn failure(plan: &Plan<'_>) -> SpawnError {
     let (descriptors, zombies) = (open_descriptors(), children());
     let error = spawn(plan).unwrap_err();
+    assert_eq!(open_descriptors(), descriptors);
+    assert_eq!(children(), zombies);
+    let launched = match launch(plan.clone()) {
+        Ok((spawned, launch)) => {
+            assert_eq!(finish(spawned).code(), Some(127));
+            launch.failure().unwrap()
+        }
+        Err(error) => error,
+    };
+    assert_eq!(launched, error);
     assert_eq!(open_descriptors(), descriptors);
     assert_eq!(children(), zombies);
     error
@@ -374,17 +398,19 @@ fn signals_arrive_in_their_default_state() {
     // SAFETY: the handler does nothing, and the dispositions are put back.
     let before =
         unsafe { [libc::signal(libc::SIGUSR1, handler), libc::signal(libc::SIGUSR2, libc::SIG_IGN)] };
-    let text = output(plan);
+    let texts = [output(plan.clone()), output_of_launch(plan)];
     // SAFETY: as above.
     unsafe { [libc::signal(libc::SIGUSR1, before[0]), libc::signal(libc::SIGUSR2, before[1])] };
-    let set = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-        u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
-    };
-    assert_eq!(set("SigBlk"), 1 << (libc::SIGHUP - 1));
-    assert_eq!(set("SigCgt"), 0);
-    assert_ne!(set("SigIgn") & (1 << (libc::SIGUSR2 - 1)), 0);
-    assert_eq!(set("SigIgn") & (1 << (libc::SIGPIPE - 1)), 0);
+    for text in texts {
+        let set = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        assert_eq!(set("SigBlk"), 1 << (libc::SIGHUP - 1));
+        assert_eq!(set("SigCgt"), 0);
+        assert_ne!(set("SigIgn") & (1 << (libc::SIGUSR2 - 1)), 0);
+        assert_eq!(set("SigIgn") & (1 << (libc::SIGPIPE - 1)), 0);
+    }
 }
 
 #[test]
@@ -442,6 +468,53 @@ fn many_starts_leave_nothing() {
     assert_eq!(open_descriptors(), before.0);
     assert!(mappings() < before.1 + 20, "the stacks are unmapped");
     assert!(children().is_empty());
+}
+
+#[test]
+fn many_launches_run_beside_each_other_and_leave_nothing() {
+    let _alone = alone("many_launches_run_beside_each_other_and_leave_nothing");
+    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let before = (open_descriptors(), mappings());
+    for _ in 0..4 {
+        let started: Vec<_> = (0..50).map(|_| launch(program(&["true"])).unwrap()).collect();
+        for (spawned, launch) in started {
+            assert!(finish(spawned).success());
+            assert!(launch.is_over());
+        }
+    }
+    assert_eq!(open_descriptors(), before.0);
+    assert!(mappings() < before.1 + 80, "the stacks are used again");
+    assert!(children().is_empty());
+}
+
+#[test]
+fn a_launch_leaves_the_callers_errno_alone() {
+    let _alone = alone("a_launch_leaves_the_callers_errno_alone");
+    for _ in 0..100 {
+        let (spawned, launch) = launch(Plan::new(c("/nonexistent"), vec![])).unwrap();
+        loop {
+            let over = launch.is_over();
+            // SAFETY: closes nothing.
+            assert_eq!(unsafe { libc::close(-1) }, -1);
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EBADF));
+            if over {
+                break;
+            }
+        }
+        assert_eq!(finish(spawned).code(), Some(127));
+        assert_eq!(launch.failure(), Some(SpawnError { step: Step::Exec, errno: Errno::NOENT }));
+    }
+}
+
+#[test]
+fn a_launch_that_is_killed_on_its_way_is_over() {
+    let _alone = alone("a_launch_that_is_killed_on_its_way_is_over");
+    for _ in 0..100 {
+        let (spawned, launch) = launch(program(&["sleep", "1000"])).unwrap();
+        rustix::process::kill_process(spawned.pid, rustix::process::Signal::KILL).unwrap();
+        assert_eq!(launch.failure(), None);
+        assert_eq!(finish(spawned).signal(), Some(libc::SIGKILL));
+    }
 }
 
 /// A directory of this test's own, gone at its end.

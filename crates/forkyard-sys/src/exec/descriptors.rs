@@ -9,18 +9,18 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use libc::{c_int, c_long};
+use libc::c_int;
 use rustix::io::Errno;
 
-use super::Plan;
+use super::raw::call;
+use super::{Plan, SpawnError, Step};
 use crate::Result;
 use crate::fallback::{Feature, forced};
-use crate::wait::last_errno;
 
 /// Where the closing begins: standard input, output and error are never closed.
 const FIRST: RawFd = 3;
 /// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
-const CLOSE_RANGE_CLOEXEC: c_int = 4;
+const CLOSE_RANGE_CLOEXEC: usize = 4;
 
 /// What [`arrange`](Prepared::arrange) has to do.
 pub(super) struct Prepared {
@@ -41,7 +41,7 @@ struct Placed {
 }
 
 impl Prepared {
-    pub(super) fn new(plan: &Plan<'_>) -> Result<Prepared> {
+    pub(super) fn new(plan: &Plan<'_>) -> std::result::Result<Prepared, SpawnError> {
         let kept: Vec<RawFd> = plan.kept.iter().map(AsRawFd::as_raw_fd).collect();
         let mut placed: Vec<Placed> = Vec::with_capacity(plan.placed.len());
         for (source, target) in &plan.placed {
@@ -49,7 +49,7 @@ impl Prepared {
             let taken = placed.iter().any(|other| other.target == target)
                 || (kept.contains(&target) && source != target);
             if taken || target < 0 {
-                return Err(Errno::INVAL);
+                return Err(Step::Descriptors.failed(Errno::INVAL));
             }
             let in_the_way = plan.placed.iter().any(|(_, other)| *other == source) && source != target;
             placed.push(Placed { source, target, in_the_way });
@@ -84,7 +84,10 @@ impl Prepared {
 fn close_on_exec_from(first: RawFd, without_close_range: bool) {
     // SAFETY: integers only.
     let marked = !without_close_range
-        && unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, CLOSE_RANGE_CLOEXEC) } == 0;
+        && unsafe {
+            call(libc::SYS_close_range, &[first as usize, c_int::MAX as usize, CLOSE_RANGE_CLOEXEC])
+        }
+        .is_ok();
     // ENOSYS before Linux 5.9, EINVAL before 5.11, EPERM in some sandboxes.
     if !marked && walk(first).is_err() {
         // No /proc, or no number left to open it with.
@@ -98,15 +101,15 @@ fn close_on_exec_from(first: RawFd, without_close_range: bool) {
 fn walk(first: RawFd) -> Result<()> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: a static path.
-    let directory = returned(unsafe {
-        libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/self/fd".as_ptr(), flags)
-    })?;
+    let directory = unsafe {
+        call(libc::SYS_openat, &[libc::AT_FDCWD as usize, c"/proc/self/fd".as_ptr() as usize, flags as usize])
+    }?;
     let mut buffer = [0_u8; 2048];
     loop {
         // SAFETY: the buffer is local and its length is right.
-        let length = returned(unsafe {
-            libc::syscall(libc::SYS_getdents64, directory, buffer.as_mut_ptr(), buffer.len())
-        })?;
+        let length = unsafe {
+            call(libc::SYS_getdents64, &[directory as usize, buffer.as_mut_ptr() as usize, buffer.len()])
+        }?;
         if length == 0 {
             break;
         }
@@ -119,7 +122,7 @@ fn walk(first: RawFd) -> Result<()> {
         }
     }
     // SAFETY: opened above.
-    returned(unsafe { libc::syscall(libc::SYS_close, directory) }).map(|_| ())
+    unsafe { call(libc::SYS_close, &[directory as usize]) }.map(|_| ())
 }
 
 /// The name of the first entry of `linux_dirent64` records, and the records after it.
@@ -144,26 +147,25 @@ fn descriptor_limit() -> RawFd {
     const REASON: u64 = 1 << 20;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a local structure of the right type.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    let _cannot_fail = unsafe {
+        call(libc::SYS_prlimit64, &[0, libc::RLIMIT_NOFILE as usize, 0, (&raw mut limit) as usize])
+    };
     limit.rlim_max.min(REASON) as RawFd
 }
 
 fn fcntl(fd: RawFd, command: c_int, argument: c_int) -> Result<RawFd> {
     // SAFETY: integers only; the commands used here make no pointers of them.
-    returned(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) }).map(|fd| fd as RawFd)
+    unsafe { call(libc::SYS_fcntl, &[fd as usize, command as usize, argument as usize]) }
+        .map(|fd| fd as RawFd)
 }
 
 /// dup3(2) without close-on-exec. `EBUSY` and `EINTR` are the only answers that ask for a repetition.
 fn dup(source: RawFd, target: RawFd) -> Result<()> {
     loop {
         // SAFETY: integers only.
-        match returned(unsafe { libc::syscall(libc::SYS_dup3, source, target, 0) }) {
+        match unsafe { call(libc::SYS_dup3, &[source as usize, target as usize]) } {
             Err(Errno::INTR | Errno::BUSY) => {}
             other => return other.map(|_| ()),
         }
     }
-}
-
-fn returned(value: c_long) -> Result<c_long> {
-    if value < 0 { Err(last_errno()) } else { Ok(value) }
 }

@@ -188,6 +188,30 @@ impl<'fd> Plan<'fd> {
         self.mask = mask;
         self
     }
+
+    /// The same plan without its descriptors.
+    pub(super) fn without_descriptors(self) -> Plan<'static> {
+        Plan {
+            program: self.program,
+            arguments: self.arguments,
+            environment: self.environment,
+            placed: Vec::new(),
+            kept: Vec::new(),
+            keep_all: self.keep_all,
+            new_session: self.new_session,
+            process_group: self.process_group,
+            umask: self.umask,
+            limits: self.limits,
+            no_new_privileges: self.no_new_privileges,
+            groups: self.groups,
+            gid: self.gid,
+            uid: self.uid,
+            directory: self.directory,
+            parent_death: self.parent_death,
+            default_signals: self.default_signals,
+            mask: self.mask,
+        }
+    }
 }
 
 pub(super) fn bit(signal: i32) -> u64 {

@@ -9,13 +9,14 @@
 //! The master executes the program itself, without copying anybody: a spare process would only be replaced. If the new process
 //! is stopped (SIGSTOP) in the moment before its exec, the master waits until it is continued or killed.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use forkyard_sys::Errno;
-use forkyard_sys::exec::{self, Mask, Plan, SpawnError, Spawned, Step};
+use forkyard_sys::exec::{self, Launch, Mask, Plan, SpawnError, Spawned, Step};
 use forkyard_sys::net::{self, End};
 
 use super::handoff::Handed;
@@ -31,6 +32,8 @@ pub(super) struct Program {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     rights: Rights,
+    /// It has been executed before, as it stands: no need to wait and see.
+    proven: Cell<bool>,
 }
 
 const SIGKILL: i32 = 9;
@@ -78,33 +81,49 @@ impl Program {
             arguments: args.iter().filter_map(|arg| CString::new(arg.clone()).ok()).collect(),
             environment: environment.collect(),
             rights: rights.clone(),
+            proven: Cell::new(false),
         }
     }
 
-    /// Executes the program on this connection, in a new process.
-    pub(super) fn spawn(&self, handed: &Handed) -> Result<Spawned, SpawnError> {
+    /// Executes the program on this connection, in a new process. With a [`Launch`] it has not been executed yet, and the launch will
+    /// tell whether it could be.
+    pub(super) fn start(&self, handed: &Handed) -> Result<(Spawned, Option<Launch>), SpawnError> {
         let mut environment = self.environment.clone();
         environment.extend(about(handed.fd.as_fd(), handed.peer, handed.neighbours));
+        if let (true, Ok(file)) = (self.proven.get(), &self.found) {
+            return self.plan(file, self.arguments.clone(), environment, &handed.fd, |plan| {
+                exec::launch(plan).map(|(spawned, launch)| (spawned, Some(launch)))
+            });
+        }
         // A program that was not there when the server started may have been installed since.
         let found = self.found.clone().or_else(|_| find(&self.name));
         let file = found.map_err(|errno| SpawnError { step: Step::Exec, errno })?;
-        let result = self.execute(&file, self.arguments.clone(), environment.clone(), &handed.fd);
+        let spawn = |plan: Plan<'_>| exec::spawn(&plan).map(|spawned| (spawned, None));
+        let result = self.plan(&file, self.arguments.clone(), environment.clone(), &handed.fd, spawn);
         if !result.as_ref().is_err_and(|error| error.errno == Errno::NOEXEC) {
+            self.proven.set(result.is_ok());
             return result;
         }
         // A script without a first line that names its interpreter is the shell's, as execvp(3) has it.
         let mut arguments = vec![c"sh".to_owned(), file];
         arguments.extend(self.arguments.iter().skip(1).cloned());
-        self.execute(c"/bin/sh", arguments, environment, &handed.fd)
+        self.plan(c"/bin/sh", arguments, environment, &handed.fd, spawn)
     }
 
-    fn execute(
+    /// The next start waits and sees again.
+    pub(super) fn doubt(&self) {
+        self.proven.set(false);
+    }
+
+    /// Plans the execution of this file, and starts it.
+    fn plan<S>(
         &self,
         file: &CStr,
         arguments: Vec<CString>,
         environment: Vec<CString>,
         fd: &OwnedFd,
-    ) -> Result<Spawned, SpawnError> {
+        start: impl FnOnce(Plan<'_>) -> Result<S, SpawnError>,
+    ) -> Result<S, SpawnError> {
         let stderr = std::io::stderr();
         let mut plan = Plan::new(file.to_owned(), arguments);
         plan.environment(environment).place(fd.as_fd(), STDIN).place(fd.as_fd(), STDOUT);
@@ -112,7 +131,7 @@ impl Program {
         // A group of its own: Ctrl-C on a terminal is for the master, which lets connections finish.
         plan.process_group(0);
         self.rights.plan(&mut plan);
-        exec::spawn(&plan)
+        start(plan)
     }
 
     /// Says in one line why it could not be executed.

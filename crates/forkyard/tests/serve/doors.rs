@@ -150,6 +150,29 @@ fn cat_and_scripts_without_a_first_line_work() {
 }
 
 #[test]
+fn a_program_that_disappears_costs_its_connection_only() {
+    let directory = directory("disappears");
+    let (file, aside) = (directory.join("program"), directory.join("aside"));
+    std::fs::copy("/bin/cat", &file).unwrap();
+    let server = Running::start(&program(&[file.to_str().unwrap()]));
+    // From the second one on the server does not wait for the exec.
+    for _ in 0..3 {
+        assert_eq!(exchange(server.address(), "as it is\n"), "as it is\n");
+    }
+    std::fs::rename(&file, &aside).unwrap();
+    for _ in 0..2 {
+        assert_eq!(exchange(server.address(), ""), "");
+    }
+    std::fs::rename(&aside, &file).unwrap();
+    for _ in 0..3 {
+        assert_eq!(exchange(server.address(), "again\n"), "again\n");
+    }
+    let stats = server.stop();
+    assert_eq!((&stats["served"], &stats["failed"], &stats["lost"]), (&6.into(), &2.into(), &0.into()));
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_told_at_once() {
     let error = Running::try_start(&program(&["no-such-program-anywhere"])).err().unwrap();
     assert!(error.contains("no-such-program-anywhere"), "{error}");

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use forkyard_sys::exec::Spawned;
+use forkyard_sys::exec::{Launch, Spawned};
 use forkyard_sys::wait::{self, ExitStatus};
 use forkyard_sys::{Result, pidfd};
 
@@ -29,6 +29,10 @@ pub(super) struct Child {
     pub(super) leaving: bool,
     /// The master ended it because a connection took too long.
     pub(super) timed_out: bool,
+    /// The execution of its program, until the master has seen how that came out.
+    pub(super) launch: Option<Launch>,
+    /// Its program could not be executed.
+    pub(super) refused: bool,
 }
 
 /// The lane of one child.
@@ -53,13 +57,15 @@ impl Child {
             most,
             leaving: false,
             timed_out: false,
+            launch: None,
+            refused: false,
         }
     }
 
     /// A program that serves one connection.
-    pub(super) fn executed(spawned: Spawned, generation: u64) -> Child {
+    pub(super) fn executed(spawned: Spawned, launch: Option<Launch>, generation: u64) -> Child {
         let pid = spawned.pid.as_raw_nonzero().get().unsigned_abs();
-        Child { generation, leaving: false, ..Child::adopted(pid, spawned.pidfd) }
+        Child { generation, leaving: false, launch, ..Child::adopted(pid, spawned.pidfd) }
     }
 
     /// One that serves what it was given before an upgrade.
@@ -75,6 +81,8 @@ impl Child {
             most: 0,
             leaving: true,
             timed_out: false,
+            launch: None,
+            refused: false,
         }
     }
 

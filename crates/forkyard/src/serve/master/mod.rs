@@ -116,6 +116,8 @@ struct Master {
     probe: Option<Probe>,
     /// The handler, if it is a program.
     program: Option<Program>,
+    /// Slots of children whose program was being executed when the master last looked, in the order of their starts.
+    launches: VecDeque<u32>,
     on_event: Box<dyn FnMut(&Event)>,
 }
 
@@ -198,6 +200,7 @@ impl Master {
             page: status.map(Page::new),
             probe: None,
             program: None,
+            launches: VecDeque::new(),
             on_event,
             config,
         })

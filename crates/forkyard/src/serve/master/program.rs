@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use forkyard_sys::exec::{SpawnError, Step};
+use forkyard_sys::exec::{Launch, SpawnError, Step};
 use forkyard_sys::time::monotonic_ns;
 
 use super::super::child::Work;
@@ -40,19 +40,21 @@ impl Master {
             let _ = forkyard_sys::net::set_timeout(&handed.fd, idle);
         }
         let index = handed.index as usize;
-        let spawned = program.spawn(&handed);
-        if spawned.is_err() {
+        let started = program.start(&handed);
+        if started.is_err() {
             self.forget_slot(slot);
         }
-        match spawned {
-            Ok(spawned) => {
+        match started {
+            Ok((spawned, launch)) => {
+                self.settle_launches();
+                self.launches.extend(launch.is_some().then_some(slot));
                 let id = self.generations.last().map_or(0, |generation| generation.id);
                 let now = monotonic_ns();
                 self.board.claim(index, handed.number, slot, handed.accepted, monotonic_ns);
                 self.board.set_child_state(slot as usize, ChildState::Busy);
                 self.connections.was_claimed(index, now, id, None);
                 self.limit_time(index, handed.number, now);
-                if let Err(error) = self.watch_child(slot, Child::executed(spawned, id)) {
+                if let Err(error) = self.watch_child(slot, Child::executed(spawned, launch, id)) {
                     self.back_off(error);
                 }
                 None
@@ -62,13 +64,38 @@ impl Master {
                 Some(handed)
             }
             Err(error) => {
-                if let Some(program) = &self.program {
-                    program.complain(&error);
-                }
+                self.complain(&error);
                 self.board.count(Count::Failed, 1);
                 self.connection_over(index);
                 None
             }
         }
+    }
+
+    fn complain(&self, error: &SpawnError) {
+        if let Some(program) = &self.program {
+            program.complain(error);
+            program.doubt();
+        }
+    }
+
+    /// Looks how the executions came out that are over.
+    fn settle_launches(&mut self) {
+        while let Some(&slot) = self.launches.front() {
+            let child = self.children.get(slot);
+            if child.is_some_and(|child| child.launch.as_ref().is_some_and(|launch| !launch.is_over())) {
+                return;
+            }
+            self.launches.pop_front();
+            self.settle_launch(slot);
+        }
+    }
+
+    /// Looks how this child's execution came out, which is over.
+    pub(super) fn settle_launch(&mut self, slot: u32) {
+        let Some(child) = self.children.get_mut(slot) else { return };
+        let Some(failure) = child.launch.take().and_then(Launch::failure) else { return };
+        child.refused = true;
+        self.complain(&failure);
     }
 }

@@ -245,6 +245,7 @@ impl Master {
     /// A child's pidfd is readable: it has ended.
     pub(super) fn child_event(&mut self, slot: u32) {
         let Some(status) = self.children.get(slot).and_then(Child::try_reap) else { return };
+        self.settle_launch(slot);
         let Some(child) = self.children.remove(slot) else { return };
         // The zygote may hold a duplicate, so closing alone would not do. ENOENT: it was never watched.
         let _ = self.epoll.remove(child.pidfd());
@@ -290,7 +291,9 @@ impl Master {
         for index in indices {
             let Some((serving, number)) = mine(self, index) else { continue };
             if serving {
-                if child.timed_out {
+                if child.refused {
+                    // Told already, and counted when its status is looked at.
+                } else if child.timed_out {
                     self.board.count(Count::Timeouts, 1);
                 } else if matches!(status.ending(), Ending::Exited(_))
                     && (self.settings.once || child.generation == 0)
