@@ -57,7 +57,7 @@ tests() {
 # The integration tests that start processes: they are run again with each fallback forced. Not the two that stop or
 # step the zygote itself, which a fallback does without.
 process_tests() {
-    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|connection(_fd|_limits)?|fuzz_.*|.*browser.*)$' |
+    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|connection(_fd|_limits)?|fuzz_.*|family_queues|.*browser.*)$' |
         grep -vxFf <(sync_tests)
 }
 

@@ -1,7 +1,9 @@
 //! `forkyard top`: a family as it is now, as a table or as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, stdout};
+use std::time::Instant;
 
 use forkyard::family::{self, Family, Process};
 
@@ -12,6 +14,7 @@ pub(crate) fn run(top: &Top) -> u8 {
     let Some(pid) = forkyard::process::Pid::from_raw(top.pid) else { return exit::USAGE };
     // On a terminal each look takes the place of the one before.
     let clear = !top.once && !top.json && stdout().is_terminal();
+    let mut before = None;
     loop {
         let family = match family::observe(pid) {
             Ok(family) => family,
@@ -25,18 +28,40 @@ pub(crate) fn run(top: &Top) -> u8 {
             true => {
                 let _ = writeln!(text, "{}", serde_json::json!(family));
             }
-            false => text.push_str(&table(&family)),
+            false => text.push_str(&table(&family, &Rates::since(before.as_ref(), &family))),
         }
         let code = super::print(text.as_bytes());
         if top.once || code != exit::OK {
             return code;
         }
+        before = Some((Instant::now(), family));
         // No event says that a family has changed; how often to look is the user's to say.
         std::thread::sleep(top.interval);
     }
 }
 
-fn table(family: &Family) -> String {
+/// How many messages a second go into each queue and out of it.
+struct Rates(BTreeMap<u64, (f64, f64)>);
+
+impl Rates {
+    fn since(before: Option<&(Instant, Family)>, family: &Family) -> Rates {
+        let Some((at, before)) = before else { return Rates(BTreeMap::new()) };
+        let seconds = at.elapsed().as_secs_f64();
+        let rates = family.objects.iter().filter_map(|object| {
+            let old = before.objects.iter().find(|old| {
+                (old.object, &old.kind, &old.made_at) == (object.object, &object.kind, &object.made_at)
+            })?;
+            let rate = |what| {
+                let more = object.facts.get(what)?.checked_sub(*old.facts.get(what)?)?;
+                Some(more as f64 / seconds)
+            };
+            Some((object.object, (rate("put")?, rate("got")?)))
+        });
+        Rates(rates.collect())
+    }
+}
+
+fn table(family: &Family, rates: &Rates) -> String {
     let arena = &family.arena;
     let mut text = format!(
         "shared memory {} of {}, {} objects, {} of {} participants\n\n",
@@ -61,7 +86,11 @@ fn table(family: &Family) -> String {
             "OBJECT", "BYTES", "HOLDERS", "WAITING", "MADE AT"
         );
         for object in &family.objects {
-            let facts: Vec<_> = object.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let mut facts: Vec<_> =
+                object.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            if let Some((put, got)) = rates.0.get(&object.object) {
+                facts.push(format!("{put:.0} put/s, {got:.0} got/s"));
+            }
             let _ = writeln!(
                 text,
                 "{:<18} {:>8} {:>7} {:>7}  {:<40} {}",
@@ -97,7 +126,8 @@ fn row(process: &Process) -> String {
         let _ = write!(text, " {} {} ({})", held.how, held.kind, held.made_at);
     }
     for wait in &process.waits {
-        let _ = write!(text, " waits {} for {} ({})", seconds(wait.seconds), wait.kind, wait.made_at);
+        let what = wait.to.map_or_else(|| "for".to_owned(), |verb| format!("to {verb} at"));
+        let _ = write!(text, " waits {} {what} {} ({})", seconds(wait.seconds), wait.kind, wait.made_at);
     }
     text.truncate(text.trim_end().len());
     text.push('\n');

@@ -89,6 +89,11 @@ impl Chain {
         self.last.store(name, Ordering::Relaxed);
     }
 
+    /// The name of the first segment.
+    pub(crate) fn first_name(&self) -> u64 {
+        self.first.load(Ordering::SeqCst)
+    }
+
     /// True if that is the first segment.
     pub(crate) fn is_first(&self, name: u64) -> bool {
         self.first.load(Ordering::SeqCst) == name

@@ -19,6 +19,11 @@ use crate::shm::{self, Family, Id, Me, Parcel, Shared};
 use crate::sync::{Slept, attention, sleep};
 use crate::time::Deadline;
 
+/// What somebody waits to do at a queue: for people.
+pub(super) const GET: u8 = 1;
+pub(super) const PUT: u8 = 2;
+pub(super) const JOIN: u8 = 3;
+
 /// How long a call waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
@@ -457,7 +462,8 @@ impl Core {
             if until.has_passed() {
                 return Err(Refused::TimedOut);
             }
-            waiting.get_or_insert_with(|| shm::waiting(me, self.shared.offset()));
+            let end = if std::ptr::eq(bell, &raw const self.shared.counters.room) { PUT } else { GET };
+            waiting.get_or_insert_with(|| shm::waiting_at(me, self.shared.offset(), end));
             match sleep(&Family, bell.word(), seen, &[], until.timeout()) {
                 Slept::TimedOut => return attempt()?.ok_or(Refused::TimedOut),
                 Slept::Interrupted if interruptible => return Err(Refused::Interrupted),

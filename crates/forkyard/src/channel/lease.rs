@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::core::{Core, Refused, Wait, garbled};
+use super::core::{Core, JOIN, Refused, Wait, garbled};
 use super::layout::{INLINE, Layout};
 use super::ring::{Committed, Ring, Taken};
 use super::segment::Link;
@@ -219,7 +219,7 @@ impl Core {
             if until.has_passed() {
                 return Err(Error::new("join a queue", Kind::TimedOut));
             }
-            let _waiting = shm::waiting(me, self.offset());
+            let _waiting = shm::waiting_at(me, self.offset(), JOIN);
             // Whyever it ends, the next look tells.
             let _ = sleep(&Family, bell.word(), seen, &[], until.timeout());
         }

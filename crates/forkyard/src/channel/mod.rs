@@ -28,6 +28,7 @@ mod bytes;
 mod chain;
 mod connection;
 mod core;
+mod describe;
 mod encode;
 mod error;
 mod joinable;
@@ -49,6 +50,8 @@ pub use error::{GetError, PutError};
 pub use joinable::{JoinableQueue, Work};
 pub use queue::{Iter, Queue};
 pub use simple::SimpleQueue;
+
+pub(crate) use describe::{describe, end_name};
 
 /// What bindings for other languages need beside what is public.
 #[doc(hidden)]

@@ -49,7 +49,7 @@ fn repair_ring(ring: &Ring<Layout>, dead: Id) -> bool {
     ring.repair(dead, discard, restore)
 }
 
-fn queue(object: ObjectRef) -> Option<(&'static Header, Layout)> {
+pub(super) fn queue(object: ObjectRef) -> Option<(&'static Header, Layout)> {
     let (header, tail) = object.get::<Header, AtomicU64>()?;
     Some((header, Layout::of(header, (NonNull::from(tail).cast(), size_of_val(tail)))?))
 }

@@ -544,6 +544,39 @@ impl<W: Words> Ring<W> {
         self.walk().0.position.saturating_sub(head).min(self.0.capacity())
     }
 
+    /// The first position whose message waits, and the first one without a message; for whoever looks and may not write here.
+    pub(crate) fn seen(&self) -> (u64, u64) {
+        let full = |position: u64| {
+            let says = Cell::of_word(self.0.cell(position).load(Ordering::SeqCst));
+            match (says.age(self.lap(position)), says) {
+                (Age::Same, Cell::Full { spot, .. }) => Some(spot),
+                _ => None,
+            }
+        };
+        let cells = 1 << self.0.cells_log2();
+        let (head, tail) = (self.head().load(Ordering::SeqCst), self.tail().load(Ordering::SeqCst));
+        let on = |begin: u64| (0..cells).map(move |step| begin.wrapping_add(step));
+        let is_taken = |&position: &u64| full(position).is_some_and(|spot| !self.is_waiting(spot));
+        let end = |count: usize, begin: u64| begin.wrapping_add(count as u64);
+        let head = end(on(head).take_while(is_taken).count(), head);
+        let tail = end(on(tail).take_while(|&position| full(position).is_some()).count(), tail);
+        (head, tail.max(head))
+    }
+
+    /// Bytes of a position's message, if it waits.
+    pub(crate) fn size_at(&self, position: u64) -> Option<u64> {
+        self.read_place(position, |number| Some(self.0.size(number)))
+    }
+
+    /// How many messages were got, and are not finished.
+    pub(crate) fn taken(&self) -> u64 {
+        let is_taken = |number: &u32| {
+            let place = self.0.place(*number).map(|word| Place::of_word(word.load(Ordering::SeqCst)));
+            matches!(place, Some(Place { state: State::Read(_) | State::Back, .. }))
+        };
+        (0..self.0.places()).filter(is_taken).count() as u64
+    }
+
     /// Has everybody look at the queue again.
     pub(crate) fn ring_all(&self) {
         self.0.counters().items.ring_all();

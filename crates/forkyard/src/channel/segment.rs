@@ -172,6 +172,15 @@ impl Segments for Finder<'_> {
     }
 }
 
+/// The ring of this segment, and the name of the one behind it: for whoever looks and holds nothing.
+pub(super) fn look(name: u64) -> Option<(Ring<Layout>, u64)> {
+    let object = shm::object_at((name & u64::from(u32::MAX)) * UNIT)?;
+    let (header, tail) = object.get::<SegmentHeader, AtomicU64>()?;
+    let layout = header.layout((NonNull::from(tail).cast(), size_of_val(tail)))?;
+    let is_it = object.name().is_some_and(|own| word(own) == name);
+    is_it.then(|| (Ring(layout), header.next.load(Ordering::SeqCst)))
+}
+
 /// Lets go of a segment that a dead participant has made, and never linked.
 pub(super) fn repair(object: ObjectRef, dead: shm::Id) {
     let Some((header, _)) = object.get::<SegmentHeader, AtomicU64>() else { return };

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::shm::{self, ObjectRef, Who};
-use crate::sync;
+use crate::{channel, sync};
 
 /// A family at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -97,6 +97,8 @@ pub struct Wait {
     pub kind: String,
     /// Where it was made.
     pub made_at: String,
+    /// What it waits to do there, where there is a choice: `get`, `put` or `join`, at a queue.
+    pub to: Option<&'static str>,
     /// Which thread waits.
     pub thread: u32,
     /// For how long, in seconds.
@@ -119,7 +121,8 @@ pub struct Object {
     pub holders: Vec<u32>,
     /// Threads that wait for it.
     pub waiting: usize,
-    /// What else there is to say: permits, parties of a barrier, depth of a queue …
+    /// What else there is to say: permits, parties of a barrier, the depth of a queue and its bytes, and with a bound how many messages were ever
+    /// `put` into it and `got` …
     pub facts: BTreeMap<&'static str, u64>,
 }
 
@@ -166,25 +169,29 @@ impl Seen {
         let mut seen =
             Seen { participants, objects: Vec::new(), holds: BTreeMap::new(), waits: BTreeMap::new() };
         let now = forkyard_sys::time::monotonic_ns();
-        let mut waiting: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut waiting: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         for who in seen.participants.clone() {
             for wait in shm::waits_of(who.id) {
                 let Some(object) = shm::object_at(wait.object) else { continue };
-                *waiting.entry(wait.object).or_default() += 1;
+                waiting.entry(wait.object).or_default().push(wait.end);
                 seen.waits.entry(who.pid).or_default().push(Wait {
                     object: wait.object,
                     kind: kind_of(&object),
                     made_at: object.made_at(),
+                    to: channel::end_name(wait.end),
                     thread: wait.thread,
                     seconds: now.saturating_sub(wait.since_ns) as f64 / 1e9,
                 });
             }
         }
-        shm::for_each_object(|object| seen.add(object, waiting.get(&object.offset()).copied().unwrap_or(0)));
+        shm::for_each_object(|object| {
+            seen.add(object, waiting.get(&object.offset()).map_or(&[], Vec::as_slice))
+        });
         seen
     }
 
-    fn add(&mut self, object: ObjectRef, waiting: usize) {
+    /// `waiting`: what each thread that waits for it waits to do.
+    fn add(&mut self, object: ObjectRef, waiting: &[u8]) {
         let described = sync::describe(object);
         let (offset, kind, made_at) = (object.offset(), kind_of(&object), object.made_at());
         for owner in described.owners {
@@ -199,14 +206,24 @@ impl Seen {
         }
         let of_slot = |slot| self.participants.iter().find(|who| who.id.slot() == slot).map(|who| who.pid);
         let holders = object.holders().filter_map(of_slot).collect();
-        let facts = described.facts.into_iter().collect();
+        let mut facts: BTreeMap<_, _> =
+            described.facts.into_iter().chain(channel::describe(object)).collect();
+        for end in waiting {
+            let name = match channel::end_name(*end) {
+                Some("get") => "waiting_to_get",
+                Some("put") => "waiting_to_put",
+                Some("join") => "waiting_to_join",
+                _ => continue,
+            };
+            *facts.entry(name).or_default() += 1;
+        }
         self.objects.push(Object {
             object: offset,
             kind,
             made_at,
             bytes: object.size(),
             holders,
-            waiting,
+            waiting: waiting.len(),
             facts,
         });
     }

@@ -44,7 +44,7 @@ pub use safe::ShmSafe;
 pub(crate) use shared::{Keep, ObjectRef, Payload, Shared, for_each_object, object_at, outgoing};
 pub(crate) use table::Table;
 pub(crate) use view::View;
-pub(crate) use wait::{WaitInfo, Waiting, waiting, waits_of};
+pub(crate) use wait::{WaitInfo, Waiting, waiting, waiting_at, waits_of};
 
 /// Frees what a dead participant held, was making or was freeing. Only one reaper of it runs at a time.
 pub(crate) fn reap_memory(dead: Id, me: Id) {

@@ -43,6 +43,8 @@ pub(crate) struct WaitInfo {
     pub(crate) thread: u32,
     /// The offset of what it waits for.
     pub(crate) object: u64,
+    /// Which of the things that one may wait for there; 0 where there is one.
+    pub(crate) end: u8,
     /// Since when: nanoseconds on the monotonic clock.
     pub(crate) since_ns: u64,
     /// The later a wait began in the family, the higher; no two are equal.
@@ -61,6 +63,11 @@ impl std::fmt::Debug for Cell {
 
 /// Says that the calling thread waits for the object of this block.
 pub(crate) fn waiting(me: Me, object: u64) -> Waiting {
+    waiting_at(me, object, 0)
+}
+
+/// The same, and for what of several things there, numbered below 64.
+pub(crate) fn waiting_at(me: Me, object: u64, end: u8) -> Waiting {
     let Some(page) = page_of(me.id) else { return Waiting(None) };
     let free = |cell: &&Cell| {
         cell.thread.load(Ordering::Relaxed) == 0
@@ -71,7 +78,8 @@ pub(crate) fn waiting(me: Me, object: u64) -> Waiting {
         let ticket = arena.header().ticket.fetch_add(1, Ordering::Relaxed) + 1;
         cell.ticket.store(ticket, Ordering::Relaxed);
         cell.since.store(forkyard_sys::time::monotonic_ns(), Ordering::Relaxed);
-        cell.object.store(object, Ordering::Release);
+        // Blocks begin at multiples of 64.
+        cell.object.store(object | u64::from(end) % 64, Ordering::Release);
     }
     Waiting(cell)
 }
@@ -91,7 +99,8 @@ pub(crate) fn waits_of(id: Id) -> impl Iterator<Item = WaitInfo> {
         let object = cell.object.load(Ordering::Acquire);
         let info = WaitInfo {
             thread: cell.thread.load(Ordering::Relaxed),
-            object,
+            object: object & !63,
+            end: (object % 64) as u8,
             since_ns: cell.since.load(Ordering::Relaxed),
             ticket: cell.ticket.load(Ordering::Relaxed),
         };
