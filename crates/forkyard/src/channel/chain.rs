@@ -43,6 +43,8 @@ pub(crate) trait Segment: Clone {
     fn next(&self) -> &AtomicU64;
     /// Notes that it has been linked: for whoever cleans up after its maker.
     fn note_linked(&self);
+    /// True if that was noted.
+    fn is_linked(&self) -> bool;
     /// Takes it out of the chain's hands: it is gone when nobody keeps it any more. May be done again.
     fn let_go(&self);
 }
@@ -233,6 +235,18 @@ impl<S: Segments> Walker<S> {
         self.pass_all(|segment| segment.ring().state() == Committed::Moved && segment.ring().is_finished());
     }
 
+    /// Repairs all segments with `repair`, which is true where messages go back.
+    pub(crate) fn repair(&self, mut repair: impl FnMut(&S::Segment) -> bool) {
+        let mut is_any_back = false;
+        for segment in self.all().unwrap_or_default() {
+            is_any_back |= repair(&segment);
+        }
+        if is_any_back {
+            self.chain().set_aside();
+        }
+        self.retire();
+    }
+
     /// Lets go of all segments: the queue is being freed.
     pub(crate) fn clear(&self) {
         self.pass_all(|_| true);
@@ -273,5 +287,14 @@ impl<S: Segments> Walker<S> {
             segment.let_go();
         }
         let _ = self.chain().passed.compare_exchange(name, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+/// Lets go of a segment that a dead participant has made, unless it was linked: behind the one that it was made for, which says so in `next`
+/// if it is still there.
+pub(crate) fn disown(segment: &impl Segment, next: Option<u64>) {
+    // Who lets go of the one before has noted it before that.
+    if next != Some(segment.name()) && !segment.is_linked() {
+        segment.let_go();
     }
 }

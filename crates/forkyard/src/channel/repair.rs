@@ -20,15 +20,7 @@ pub(super) fn repair(object: ObjectRef, dead: Id) {
     let Some((header, root)) = queue(object) else { return };
     if header.chain.is_used() {
         let walker = Walker(Finder { header, name: object.name().unwrap_or_default(), root: &root });
-        let all = walker.all().unwrap_or_default();
-        let mut is_any_back = false;
-        for segment in &all {
-            is_any_back |= repair_ring(segment.ring(), dead);
-        }
-        if is_any_back {
-            header.chain.set_aside();
-        }
-        walker.retire();
+        walker.repair(|segment| repair_ring(segment.ring(), dead));
         Ring(root).ring_all();
     } else {
         let ring = Ring(root);

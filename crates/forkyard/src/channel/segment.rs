@@ -13,7 +13,7 @@ use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::chain::{Chain, ROOT, Segment, Segments};
+use super::chain::{self, Chain, ROOT, Segment, Segments};
 use super::layout::{Header, Layout, Numbers, Shape};
 use super::ring::{Counters, Ring};
 use crate::error::Result;
@@ -121,6 +121,10 @@ impl Segment for Arc<Link> {
         }
     }
 
+    fn is_linked(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.linked.load(Ordering::SeqCst) != 0)
+    }
+
     fn let_go(&self) {
         if let Some(shared) = &self.shared {
             shared.let_go();
@@ -192,8 +196,7 @@ pub(super) fn repair(object: ObjectRef, dead: shm::Id) {
     let next = find::<SegmentHeader>(before)
         .map(|before| before.next.load(Ordering::SeqCst))
         .or_else(|| Some(find::<Header>(before)?.chain.next.load(Ordering::SeqCst)));
-    // Who lets go of the one before has noted it before that.
-    if next != Some(word(shared.name())) && shared.linked.load(Ordering::SeqCst) == 0 {
-        shared.let_go();
+    if let Some(link) = Link::over(shared) {
+        chain::disown(&Arc::new(link), next);
     }
 }

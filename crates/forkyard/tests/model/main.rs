@@ -15,6 +15,7 @@ mod lock;
 mod permits;
 mod primitive;
 mod queue;
+mod queue_chain;
 mod readers;
 mod semaphore;
 mod shm;

@@ -25,6 +25,7 @@ pub(crate) struct Killed;
 
 loom::thread_local! {
     static STEPS_LEFT: Cell<Option<u32>> = Cell::new(None);
+    static KILLED: Cell<bool> = Cell::new(false);
     static HURRIES: Cell<bool> = Cell::new(false);
     static IMPATIENT: Cell<bool> = Cell::new(false);
     static FIRST_SLEEP: Cell<bool> = Cell::new(false);
@@ -33,6 +34,12 @@ loom::thread_local! {
 /// This thread is to be killed before the step after so many.
 pub(crate) fn kill_after(steps: Option<u32>) {
     STEPS_LEFT.with(|left| left.set(steps));
+    KILLED.with(|killed| killed.set(false));
+}
+
+/// This thread was killed, and is unwinding.
+pub(crate) fn is_killed() -> bool {
+    KILLED.with(Cell::get)
 }
 
 /// For this thread every moment is the end of every time.
@@ -52,7 +59,10 @@ pub(crate) fn impatient() {
 
 fn step() {
     STEPS_LEFT.with(|left| match left.get() {
-        Some(0) => std::panic::resume_unwind(Box::new(Killed)),
+        Some(0) => {
+            KILLED.with(|killed| killed.set(true));
+            std::panic::resume_unwind(Box::new(Killed))
+        }
         Some(steps) => left.set(Some(steps - 1)),
         None => {}
     });

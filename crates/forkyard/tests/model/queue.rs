@@ -15,8 +15,8 @@ const CELLS: u64 = 4;
 const PLACES: u32 = 3;
 
 /// The words of a queue for one or two messages, and what lies in its places.
-struct Queue {
-    counters: Counters,
+pub(crate) struct Queue {
+    pub(crate) counters: Counters,
     cells: [AtomicU64; CELLS as usize],
     places: [AtomicU64; PLACES as usize],
     values: [UnsafeCell<u32>; PLACES as usize],
@@ -74,6 +74,24 @@ impl Words for Arc<Queue> {
     }
 }
 
+impl Queue {
+    pub(crate) fn new(capacity: u64, most_bytes: Option<u64>) -> Queue {
+        Queue {
+            counters: Counters::default(),
+            cells: Default::default(),
+            places: Default::default(),
+            values: Default::default(),
+            capacity,
+            most_bytes,
+            starts: Default::default(),
+            positions: Default::default(),
+            known: Known::default(),
+            put: PlainU32::default(),
+            got: PlainU32::default(),
+        }
+    }
+}
+
 #[derive(Clone)]
 struct World {
     family: Family,
@@ -86,19 +104,7 @@ impl World {
     }
 
     fn counting(capacity: u64, most_bytes: Option<u64>) -> World {
-        let queue = Queue {
-            counters: Counters::default(),
-            cells: Default::default(),
-            places: Default::default(),
-            values: Default::default(),
-            capacity,
-            most_bytes,
-            starts: Default::default(),
-            positions: Default::default(),
-            known: Known::default(),
-            put: PlainU32::default(),
-            got: PlainU32::default(),
-        };
+        let queue = Queue::new(capacity, most_bytes);
         let ring = Ring(Arc::new(queue));
         ring.init();
         World { family: Family::new(), ring }

@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use forkyard::channel::{ByteQueue, JoinableQueue, Work};
+use forkyard::channel::{ByteQueue, JoinableQueue, Queue, Work};
 use forkyard::sync::{
     Array, ArrayGuard, Barrier, BoundedSemaphore, Condition, Event, Lock, Mutex, MutexGuard, Once, RLock,
     RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, Value,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::receive;
 use crate::marker;
-use crate::naive::NaiveLock;
+use crate::naive::Naive;
 use crate::words::operation;
 
 /// So many actors are forks, which inherit the objects; the others are spawned, and get them as arguments.
@@ -48,6 +48,11 @@ pub(crate) struct Objects {
     /// For two messages.
     pub(crate) queue: ByteQueue,
     pub(crate) work: JoinableQueue<u64>,
+    /// Numbers, for batches.
+    pub(crate) many: Queue<u64>,
+    /// Without a bound.
+    pub(crate) growing: Queue<u64>,
+    pub(crate) endless: JoinableQueue<u64>,
     /// One for each victim.
     pub(crate) closings: Vec<ByteQueue>,
 }
@@ -71,6 +76,9 @@ impl Objects {
             three: Barrier::new(3).unwrap(),
             queue: ByteQueue::bounded(2).unwrap(),
             work: JoinableQueue::bounded(2).unwrap(),
+            many: Queue::bounded(8).unwrap(),
+            growing: Queue::unbounded().unwrap(),
+            endless: JoinableQueue::unbounded().unwrap(),
             closings: (0..CLOSINGS).map(|_| ByteQueue::bounded(1).unwrap()).collect(),
         }
     }
@@ -78,7 +86,7 @@ impl Objects {
 
 pub(crate) struct Actor {
     pub(crate) objects: &'static Objects,
-    pub(crate) naive: Option<&'static NaiveLock>,
+    pub(crate) naive: Option<&'static Naive>,
     pub(crate) guard: Option<MutexGuard<'static, [u64; 2]>>,
     pub(crate) array: Option<ArrayGuard<'static, u64>>,
     pub(crate) read: Option<RwLockReadGuard<'static, [u64; 2]>>,
@@ -104,7 +112,7 @@ pub(crate) enum Made {
 }
 
 impl Actor {
-    pub(crate) fn new(objects: Objects, naive: Option<&'static NaiveLock>) -> Actor {
+    pub(crate) fn new(objects: Objects, naive: Option<&'static Naive>) -> Actor {
         let objects = Box::leak(Box::new(objects));
         Actor {
             objects,

@@ -9,7 +9,7 @@ use forkyard::process::{Builder, Fd, Process};
 use crate::actor::{self, Actor, Objects};
 use crate::channel::inherited;
 use crate::joining;
-use crate::naive::NaiveLock;
+use crate::naive::Naive;
 
 /// This role's argument; the numbers of the channels follow, the victim's first.
 pub(crate) const ROLE: &str = "founder";
@@ -23,7 +23,7 @@ fn spawned_actor(objects: Objects, channel: Fd) {
 pub(crate) fn main() {
     let mut channels = std::env::args().skip(2).map(|number| inherited(number.parse().unwrap()));
     let for_victims = channels.next().unwrap();
-    let naive = NaiveLock::new();
+    let naive = Naive::new();
     let objects = Objects::new();
     let mut actors: Vec<Process<()>> = Vec::new();
     for (index, channel) in channels.enumerate() {

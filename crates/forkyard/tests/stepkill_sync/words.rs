@@ -11,8 +11,12 @@ use crate::joining;
 #[allow(clippy::unit_arg, reason = "what is done is all there is to say")]
 pub(crate) fn operation(word: &str) -> Operation {
     match word {
-        "naive.acquire" => |actor| done(actor.naive.unwrap().acquire()),
-        "naive.release" => |actor| done(actor.naive.unwrap().release()),
+        "naive.acquire" => |actor| done(actor.naive.unwrap().lock.acquire()),
+        "naive.release" => |actor| done(actor.naive.unwrap().lock.release()),
+        "naive.put" => |actor| done(actor.naive.unwrap().queue.put(1)),
+        "naive.put_last" => |actor| done(actor.naive.unwrap().queue.put(2)),
+        // Up to the last one.
+        "naive.drain" => |actor| done(while actor.naive.unwrap().queue.get() != 2 {}),
         "make.small" => |actor| done(actor.made.push(Made::Small(Mutex::new([0; 8]).unwrap()))),
         "make.half" => |actor| done(actor.made.push(Made::Half(Mutex::new([0; 30_000]).unwrap()))),
         "make.large" => |actor| done(actor.made.push(Made::Large(Mutex::new([0; 200_000]).unwrap()))),
@@ -132,6 +136,65 @@ pub(crate) fn operation(word: &str) -> Operation {
             let works = std::iter::from_fn(|| actor.objects.work.try_get().ok());
             number(works.map(|work| assert_eq!(work.finish().unwrap(), 7)).count())
         },
+        "many.put" => |actor| put(actor.objects.many.put_many([1, 2, 3])),
+        "many.get" => |actor| match actor.objects.many.get_many(3).as_deref() {
+            Ok([1, 2, 3]) => "ok",
+            _ => "failed",
+        },
+        // How many of the first ones there are, and how many of the last ones.
+        "many.first" => |actor| match actor.objects.many.try_get_many(9).as_deref() {
+            Ok(some) if [1, 2, 3].starts_with(some) => number(some.len()),
+            Err(GetError::Empty) => "0",
+            _ => "failed",
+        },
+        "many.last" => |actor| match actor.objects.many.try_get_many(9).as_deref() {
+            Ok(some) if [1, 2, 3].ends_with(some) => number(some.len()),
+            Err(GetError::Empty) => "0",
+            _ => "failed",
+        },
+        "growing.put" => |actor| put(actor.objects.growing.put(SEGMENT)),
+        // Until the segment is full that it goes on in when it is empty.
+        "growing.fill" => |actor| put(actor.objects.growing.put_many(0..SEGMENT)),
+        "growing.get" => |actor| match actor.objects.growing.get() {
+            Ok(_) => "ok",
+            Err(_) => "failed",
+        },
+        "growing.get_segment" => |actor| match actor.objects.growing.get_many(SEGMENT as usize) {
+            Ok(some) if some.iter().copied().eq(0..SEGMENT) => "ok",
+            _ => "failed",
+        },
+        "growing.try" => |actor| match actor.objects.growing.try_get() {
+            Err(GetError::Empty) => "empty",
+            _ => "failed",
+        },
+        // How many more than a segment there are; in their order.
+        "growing.drain" => |actor| {
+            let all: Vec<_> = std::iter::from_fn(|| actor.objects.growing.try_get().ok()).collect();
+            match all.len().checked_sub(SEGMENT as usize) {
+                _ if !all.is_sorted() => "disorder",
+                Some(more) => number(more),
+                None if all.is_empty() => "nothing",
+                None if all.len() == 1 => "one",
+                None => "few",
+            }
+        },
+        "endless.fill" => |actor| match (0..SEGMENT).try_for_each(|_| actor.objects.endless.put(7)) {
+            Ok(()) => "ok",
+            Err(_) => "failed",
+        },
+        "endless.put" => |actor| put(actor.objects.endless.put(7)),
+        "endless.get" => |actor| match actor.objects.endless.get() {
+            Ok(work) if *work == 7 => done(actor.work = Some(work)),
+            _ => "failed",
+        },
+        "endless.join" => |actor| told(actor.objects.endless.join()),
+        "endless.drain" => |actor| {
+            let works = std::iter::from_fn(|| actor.objects.endless.try_get().ok());
+            match works.map(|work| work.finish().unwrap()).count().checked_sub(SEGMENT as usize) {
+                Some(more) => number(more),
+                None => "few",
+            }
+        },
         "closing.put" => |actor| put(actor.objects.closings[actor.round % CLOSINGS].put(SHORT)),
         "closing.get" => |actor| got(actor.objects.closings[actor.round % CLOSINGS].get()),
         "closing.close" => |actor| {
@@ -157,6 +220,8 @@ fn told(result: forkyard::Result<()>) -> &'static str {
     }
 }
 
+/// Messages of the smallest segment that a queue without a bound goes on in.
+const SEGMENT: u64 = 64;
 const SHORT: &[u8] = b"short";
 static LARGE: [u8; 70_000] = [7; 70_000];
 

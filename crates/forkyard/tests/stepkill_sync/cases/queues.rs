@@ -85,6 +85,65 @@ pub(crate) const CASES: &[Case] = &[
             stage.expect(C, "work.put work.drain", &["ok 1"]).map(drop)
         })
     },
+    Case::new("Queue: put many", "/ many.put /", |stage| {
+        stage.settle()?;
+        stage.expect(C, "many.first", &["0", "1", "2", "3"])?;
+        stage.expect(C, "many.put many.get", &["ok ok"]).map(drop)
+    }),
+    Case {
+        before: |stage| stage.expect(C, "many.put", &["ok"]).map(drop),
+        ..Case::new("Queue: get many", "/ many.get /", |stage| {
+            stage.settle()?;
+            stage.expect(C, "many.last", &["0", "1", "2", "3"])?;
+            stage.expect(C, "many.put many.get", &["ok ok"]).map(drop)
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "growing.fill", &["ok"]).map(drop),
+        ..Case::new("Queue: grow", "/ growing.put /", |stage| {
+            stage.settle()?;
+            stage.expect(B, "growing.drain", &["0", "1"])?;
+            grown_rest(stage)
+        })
+    },
+    Case {
+        before: |stage| {
+            let fill = "growing.fill growing.put growing.get_segment";
+            stage.expect(C, fill, &["ok ok ok"]).map(drop)
+        },
+        ..Case::new("Queue: get behind a segment that is over", "/ growing.get /", |stage| {
+            stage.settle()?;
+            stage.expect(B, "growing.drain", &["nothing", "one"])?;
+            grown_rest(stage)
+        })
+    },
+    Case {
+        before: |stage| {
+            let fill = "growing.fill growing.put growing.get_segment growing.get";
+            stage.expect(C, fill, &["ok ok ok ok"]).map(drop)
+        },
+        most: Some(80),
+        ..Case::new("Queue: shrink", "/ growing.try /", |stage| {
+            stage.settle()?;
+            stage.expect(B, "growing.drain", &["nothing"])?;
+            grown_rest(stage)
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "endless.fill endless.put", &["ok ok"]).map(drop),
+        waiting: |stage| stage.block(A, "endless.join"),
+        ..Case::new(
+            "JoinableQueue without a bound: get and give back",
+            "/ endless.get work.return /",
+            |stage| {
+                stage.settle()?;
+                stage.expect(C, "endless.drain", &["1"])?;
+                stage.expect_answer(A, &["ok"])?;
+                // Segments that were left are over when somebody gets beside them.
+                stage.expect(B, "endless.join", &["ok"]).map(drop)
+            },
+        )
+    },
     Case::new("Queue: make one, fill and drop it", "/ make.queue drop /", |stage| rest(stage, &["0"])),
 ];
 
@@ -95,6 +154,13 @@ fn all_is_finished(stage: &mut Stage) -> Told {
     stage.expect_answer(A, &["ok"])?;
     stage.expect(C, "work.join work.put work.put work.drain", &["ok ok ok 2"])?;
     stage.expect(B, "work.join", &["ok"]).map(drop)
+}
+
+/// A queue without a bound goes on, and in a small segment when it is empty again, for all who use it.
+fn grown_rest(stage: &mut Stage) -> Told {
+    stage.expect(C, "growing.fill growing.put", &["ok ok"])?;
+    stage.expect(B, "growing.drain growing.put", &["1 ok"])?;
+    stage.expect(C, "growing.drain", &["one"]).map(drop)
 }
 
 /// So many messages are there, all whole; and there is room for as many as ever.
