@@ -24,6 +24,7 @@ pub mod inherit;
 pub mod limits;
 pub mod mask;
 pub mod memfd;
+pub mod memory;
 pub mod mmap;
 pub mod named;
 pub mod net;

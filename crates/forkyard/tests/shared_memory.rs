@@ -127,6 +127,19 @@ fn fills(memory: Fd) {
 }
 
 #[test]
+fn more_than_there_is_is_an_error_and_nobody_is_killed_for_it() {
+    let much = usize::try_from(forkyard_sys::memory::available().unwrap() + (1 << 30)).unwrap();
+    let error = SharedMemory::anonymous(much).unwrap_err();
+    assert_eq!(error.errno(), Some(forkyard_sys::Errno::NOMEM), "{error}");
+    let error = SharedMemory::create(&name_of("much"), much).unwrap_err();
+    assert!(
+        matches!(error.errno(), Some(forkyard_sys::Errno::NOMEM | forkyard_sys::Errno::NOSPC)),
+        "{error}"
+    );
+    assert!(!path(&name_of("much")).exists());
+}
+
+#[test]
 fn memory_without_a_name_travels_by_its_descriptor() {
     use std::os::fd::AsFd;
     let memory = SharedMemory::anonymous(1 << 16).unwrap();

@@ -326,7 +326,9 @@ impl Arena {
         Ok(true)
     }
 
+    /// Takes memory for a range. `ENOMEM`, `ENOSPC`: there is none.
     pub(super) fn commit(&self, offset: u64, len: u64) -> forkyard_sys::Result<()> {
+        super::shortage::check(len)?;
         self.mapping.commit(offset as usize, len as usize)
     }
 

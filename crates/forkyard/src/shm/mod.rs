@@ -18,6 +18,7 @@ mod parcel;
 mod participant;
 mod safe;
 mod shared;
+mod shortage;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -106,6 +106,7 @@ impl SharedMemory {
     pub fn anonymous(size: usize) -> Result<SharedMemory> {
         let failed = |errno| refused(&format!("make shared memory of {size} bytes"), errno);
         let fd = memfd::create_sealed("forkyard-shared", size as u64).map_err(failed)?;
+        super::shortage::check(size as u64).map_err(failed)?;
         memfd::commit(&fd, 0, size as u64).map_err(failed)?;
         let mapping = Mapping::shared(&fd, true).map_err(failed)?;
         Ok(SharedMemory { mapping, fd, name: None, note: None })
@@ -123,6 +124,7 @@ impl SharedMemory {
             return Err(failed(Errno::INVAL));
         }
         let me = me()?.id;
+        super::shortage::check(size as u64).map_err(failed)?;
         let fd = named::prepare(size as u64).map_err(failed)?;
         let identity = named::identity(&fd).map(|(identity, _)| identity).map_err(failed)?;
         let note = Shared::<Note>::new(0, Location::caller(), |note, _| {

@@ -117,7 +117,12 @@ impl<T: Payload> Shared<T> {
             taken => taken,
         };
         let found = found.map_err(|errno| match errno {
-            Errno::NOSPC | Errno::NOMEM => full(),
+            Errno::NOSPC => full(),
+            Errno::NOMEM => {
+                let why = "this machine, or its control group, has no memory left for them";
+                let kind = error::Kind::Full(format!("no room for {tail} bytes more: {why}"));
+                Error::new(format!("make {}", T::KIND), kind)
+            }
             errno => Error::os(format!("make {}", T::KIND), errno),
         })?;
         found.block.describe(T::KIND as u32, len, made_at);

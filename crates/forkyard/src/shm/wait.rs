@@ -79,7 +79,7 @@ pub(crate) fn waiting_at(me: Me, object: u64, end: u8) -> Waiting {
         cell.ticket.store(ticket, Ordering::Relaxed);
         cell.since.store(forkyard_sys::time::monotonic_ns(), Ordering::Relaxed);
         // Blocks begin at multiples of 64.
-        cell.object.store(object | u64::from(end) % 64, Ordering::Release);
+        cell.object.store(object | (u64::from(end) % 64), Ordering::Release);
     }
     Waiting(cell)
 }
