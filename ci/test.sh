@@ -65,7 +65,7 @@ process_tests() {
 sync_tests() {
     integration_tests | grep -E "^--test=($sync)$"
 }
-sync='(stepkill_|storm_)?sync|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue'
+sync='(stepkill_|storm_)?sync|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue|ready'
 
 integration_tests() {
     local path name

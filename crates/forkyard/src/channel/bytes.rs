@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::core::{Core, Message, Wait};
 use super::error::{GetError, PutError};
 use super::layout::INLINE;
+use super::ready::{End, Ready};
 use crate::error::Result;
 use crate::shm::{self, Parcel};
 use crate::time::Deadline;
@@ -274,6 +275,22 @@ impl ByteQueue {
     /// True if it was open.
     pub fn close(&self) -> bool {
         self.core.close()
+    }
+
+    /// A descriptor that tells when to look again for something to get: for poll and epoll.
+    ///
+    /// # Errors
+    /// No descriptor left, or no thread.
+    pub fn ready_to_get(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Get)
+    }
+
+    /// The same for room to put something.
+    ///
+    /// # Errors
+    /// As for `ready_to_get`.
+    pub fn ready_to_put(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Put)
     }
 
     /// True if it was closed.

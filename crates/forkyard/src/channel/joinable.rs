@@ -19,6 +19,7 @@ use super::error::{GetError, PutError};
 use super::layout::INLINE;
 use super::lease::Lease;
 use super::queue::put_encoded;
+use super::ready::{End, Ready};
 use crate::error::{Error, Kind, Result};
 use crate::time::Deadline;
 
@@ -138,6 +139,22 @@ impl<T> JoinableQueue<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A descriptor that tells when to look again for something to get: for poll and epoll.
+    ///
+    /// # Errors
+    /// No descriptor left, or no thread.
+    pub fn ready_to_get(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Get)
+    }
+
+    /// The same for room to put something.
+    ///
+    /// # Errors
+    /// As for `ready_to_get`.
+    pub fn ready_to_put(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Put)
     }
 
     /// Ends the queue behind the last value; as [`Queue::close`](super::Queue::close). Consumers are told when all work is finished: until

@@ -21,6 +21,8 @@
 //! # Ok::<(), forkyard::Error>(())
 //! ```
 
+#[cfg(feature = "tokio")]
+mod async_queue;
 mod bell;
 mod binding;
 mod builder;
@@ -36,6 +38,7 @@ mod layout;
 mod lease;
 mod links;
 mod queue;
+mod ready;
 mod repair;
 mod ring;
 mod segment;
@@ -43,12 +46,17 @@ mod shelf;
 mod simple;
 mod word;
 
+#[cfg(feature = "tokio")]
+pub use async_queue::AsyncQueue;
 pub use builder::QueueBuilder;
 pub use bytes::{ByteQueue, Loan, Sample};
+#[cfg(feature = "tokio")]
+pub use connection::AsyncConnection;
 pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};
 pub use error::{GetError, PutError};
 pub use joinable::{JoinableQueue, Work};
 pub use queue::{Iter, Queue};
+pub use ready::Ready;
 pub use simple::SimpleQueue;
 
 pub(crate) use describe::{describe, end_name};

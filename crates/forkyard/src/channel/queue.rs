@@ -13,6 +13,7 @@ use super::core::{Core, Message, Refused, Wait};
 use super::encode::{Encoded, refused};
 use super::error::{GetError, PutError};
 use super::layout::INLINE;
+use super::ready::{End, Ready};
 use crate::error::Result;
 use crate::time::Deadline;
 
@@ -40,6 +41,11 @@ impl<T> Clone for Queue<T> {
 }
 
 impl<T> Queue<T> {
+    #[cfg(feature = "tokio")]
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     pub(super) fn over(core: Core) -> Queue<T> {
         Queue { core, values: PhantomData }
     }
@@ -102,6 +108,22 @@ impl<T> Queue<T> {
     /// True if it was open.
     pub fn close(&self) -> bool {
         self.core.close()
+    }
+
+    /// A descriptor that tells when to look again for something to get: for poll and epoll.
+    ///
+    /// # Errors
+    /// No descriptor left, or no thread.
+    pub fn ready_to_get(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Get)
+    }
+
+    /// The same for room to put something.
+    ///
+    /// # Errors
+    /// As for `ready_to_get`.
+    pub fn ready_to_put(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Put)
     }
 
     /// True if it was closed.

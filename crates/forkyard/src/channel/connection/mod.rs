@@ -7,6 +7,8 @@
 //! Killed here: what a process had sent whole arrives; of a half-sent message the receiver gets none and is told that the other end is
 //! gone. The kernel closes what the dead had open.
 
+#[cfg(feature = "tokio")]
+mod async_connection;
 mod auth;
 mod descriptor;
 mod frame;
@@ -16,7 +18,7 @@ mod listener;
 mod turn;
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use forkyard_sys::poll::{PollFd, PollFlags, poll};
@@ -24,6 +26,8 @@ use forkyard_sys::{Errno, net, socket};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+#[cfg(feature = "tokio")]
+pub use self::async_connection::AsyncConnection;
 pub use self::auth::AuthKey;
 pub use self::listener::{Address, Client, Listener, connect};
 
@@ -129,9 +133,7 @@ impl Connection {
     }
 
     fn send_until<T: Serialize + ?Sized>(&self, value: &T, deadline: Deadline) -> Result<()> {
-        let bytes = postcard::to_stdvec(value)
-            .map_err(|error| Error::new("encode a message", Kind::Codec(error.to_string())))?;
-        self.send_bytes_until(&bytes, deadline)
+        self.send_bytes_until(&encoded(value)?, deadline)
     }
 
     /// Receives a value.
@@ -357,6 +359,10 @@ impl Outgoing {
     }
 }
 
+fn encoded<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    postcard::to_stdvec(value).map_err(|error| Error::new("encode a message", Kind::Codec(error.to_string())))
+}
+
 fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     postcard::from_bytes(bytes)
         .map_err(|error| Error::new("decode a message", Kind::Codec(error.to_string())))
@@ -374,6 +380,12 @@ fn failed(what: &str, errno: Errno) -> Error {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
