@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
 from multiprocessing import heap, reduction, util
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BufferWrapper"]
+
+# So much is asked for without a look at what there is.
+_LITTLE = 64 << 20
+
+
+def check_available(size: int) -> None:
+    """Raise an error if there is not so much memory: the kernel would look for it by killing."""
+    if size <= _LITTLE:
+        return
+    available = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory/memory.limit_in_bytes"), _free()
+    if any(there is not None and size > there for there in available):
+        raise OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: {size} bytes of shared memory")
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _free() -> int | None:
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":") for line in file)
+        return sum(int(lines[name].split()[0]) for name in ("MemAvailable", "SwapFree")) * 1024
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 class Arena(heap.Arena):
@@ -18,6 +51,7 @@ class Arena(heap.Arena):
         """Make one of so many bytes, or map what the descriptor is of."""
         self.size = size
         if fd == -1:
+            check_available(size)
             fd = os.memfd_create("forkyard-heap", os.MFD_CLOEXEC)
             util.Finalize(self, os.close, (fd,))
             # Real memory: shortage is an error now, and no SIGBUS later.
@@ -39,6 +73,12 @@ reduction.register(Arena, _reduce)
 
 class Heap(heap.Heap):
     """Hands out parts of such pieces. It is one process's own; what it hands out is shared."""
+
+    # As the standard library has them.
+    _size: int
+    _arenas: list[Arena]
+    _roundup: Callable[[int, int], int]
+    _DOUBLE_ARENA_SIZE_UNTIL: int
 
     def _new_arena(self, size: int) -> tuple[Arena, int, int]:
         length = self._roundup(max(self._size, size), mmap.PAGESIZE)

@@ -1,7 +1,7 @@
 """Queues in shared memory, which survive the death of their users.
 
-What ``put`` has returned for is in the queue, whatever becomes of its process; there is no thread that feeds a pipe. Each class
-derives from the standard library's as well, whose interface it has.
+When ``put`` has returned the object is in the queue, whatever becomes of its process; there is no thread that feeds a
+pipe. Each class derives from the standard library's as well, whose interface it has.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 os.register_at_fork(before=_forkyard.detach)
 
 _UNBOUNDED = 2**31 - 1
+_put, _get = _forkyard.Queue.put, _forkyard.Queue.get
 
 
 class _End:
@@ -50,7 +51,7 @@ class _Reader(_End):
     def recv(self) -> Any:
         """Take out a message."""
         self._check()
-        return _forkyard.Queue.get(self._queue)
+        return _get(self._queue)
 
 
 class _Writer(_End):
@@ -59,7 +60,7 @@ class _Writer(_End):
     def send(self, obj: Any) -> None:
         """Put a message."""
         self._check()
-        _forkyard.Queue.put(self._queue, obj)
+        _put(self._queue, obj)
 
 
 class _Queue(_forkyard.Queue):
@@ -196,6 +197,14 @@ class SimpleQueue(_Queue, queues.SimpleQueue):  # type: ignore[type-arg]
         self._reader.close()
         self._writer.close()
         self._close()
+
+    def put(self, obj: Any) -> None:
+        """Put an object."""
+        _put(self, obj)
+
+    def get(self) -> Any:
+        """Take out the next object, waiting for one if need be."""
+        return _get(self)
 
     def _refusal(self) -> Exception:
         return OSError("handle is closed")

@@ -1,12 +1,13 @@
 """Memory that processes share by a name.
 
-Without a name of the caller's it lies in the family's own memory: it is there until somebody unlinks it or the family has ended, however
-that happens, and ``/dev/shm`` is not used. A name of the caller's is one of the system's, as with the standard library. Who attaches to memory
-and ends does not unlink it, and no process keeps track.
+Without a name of the caller's it lies in the family's own memory: it is there until somebody unlinks it or the family
+has ended, however that happens, and ``/dev/shm`` is not used. A name of the caller's is one of the system's, as with
+the standard library. Who attaches to memory and ends does not unlink it, and no process keeps track.
 """
 
 from __future__ import annotations
 
+import _posixshmem  # type: ignore[import-not-found]
 import atexit
 import contextlib
 import errno
@@ -15,16 +16,15 @@ import os
 import sys
 import types
 from multiprocessing import process, shared_memory
-from multiprocessing.shared_memory import _SHM_NAME_PREFIX as _SHM_NAME_PREFIX
-from multiprocessing.shared_memory import _USE_POSIX as _USE_POSIX
-from multiprocessing.shared_memory import _make_filename as _make_filename
 from typing import Any
 
-import _posixshmem  # type: ignore[import-not-found]
-
-from . import _forkyard
+from . import _forkyard, heap
 
 __all__ = ["ShareableList", "SharedMemory"]
+
+_real: Any = shared_memory
+_SHM_NAME_PREFIX, _USE_POSIX = _real._SHM_NAME_PREFIX, _real._USE_POSIX
+_make_filename = _real._make_filename
 
 # The names that this process gave and did not unlink: with the process that did, and which file each is of.
 _given: dict[str, tuple[int, tuple[int, int]]] = {}
@@ -39,6 +39,7 @@ class SharedMemory(shared_memory.SharedMemory):
     _memory: _forkyard.Memory | None = None
     _name: str
     _flags: int
+    _mode: int
 
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
         """Make memory of so many bytes, or attach to memory of that name."""
@@ -59,14 +60,18 @@ class SharedMemory(shared_memory.SharedMemory):
                 self._create(size)
             else:
                 self._attach()
-        self._buf = memoryview(self._memory if self._mmap is None else self._mmap)  # type: ignore[arg-type]
+        self._buf = memoryview(self._memory if self._mmap is None else self._mmap)
         self._size = len(self._buf)
 
     def _make(self, size: int) -> None:
         while self._memory is None:
             self._name = _make_filename()
             with contextlib.suppress(FileExistsError):
-                self._memory = _forkyard.Memory.create(self._name, size, _place())
+                self._keep(size)
+
+    def _keep(self, size: int) -> None:
+        heap.check_available(size)
+        self._memory = _forkyard.Memory.create(self._name, size, _place())
 
     def _attach(self) -> None:
         try:
@@ -89,7 +94,7 @@ class SharedMemory(shared_memory.SharedMemory):
             # The directory for the names is not there, or is too small.
             if error.errno not in (errno.ENOENT, errno.ENOSPC, errno.EACCES, errno.ENOSYS, errno.ENOTDIR):
                 raise
-            self._memory = _forkyard.Memory.create(self._name, size, _place())
+            self._keep(size)
 
     def _open(self, size: int) -> None:
         fd = _posixshmem.shm_open(self._name, self._flags, mode=self._mode)

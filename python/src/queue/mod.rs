@@ -67,7 +67,7 @@ impl Queue {
     }
 
     /// Put an object, waiting for room if need be.
-    #[pyo3(signature = (obj, block = None, timeout = None))]
+    #[pyo3(signature = (obj, block = None, timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
@@ -80,7 +80,7 @@ impl Queue {
     }
 
     /// Take out the next object, waiting for one if need be.
-    #[pyo3(signature = (block = None, timeout = None))]
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
         block: Option<&Bound<'py, PyAny>>,
@@ -92,7 +92,7 @@ impl Queue {
     }
 
     /// Put several objects, in this order, waiting for room if need be.
-    #[pyo3(signature = (objs, block = None, timeout = None))]
+    #[pyo3(signature = (objs, block = None, timeout = None), text_signature = "($self, objs, block=True, timeout=None)")]
     fn put_many(
         slf: &Bound<'_, Self>,
         objs: &Bound<'_, PyAny>,
@@ -105,7 +105,7 @@ impl Queue {
     }
 
     /// Take out at most so many objects, as many as there are: waiting for the first one if need be, and for no other.
-    #[pyo3(signature = (most, block = None, timeout = None))]
+    #[pyo3(signature = (most, block = None, timeout = None), text_signature = "($self, most, block=True, timeout=None)")]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
         most: usize,

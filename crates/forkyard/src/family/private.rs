@@ -16,7 +16,15 @@ use crate::{shm, sync};
 /// # Errors
 /// No memory, or no address space.
 pub fn arena() -> Result<BorrowedFd<'static>> {
-    Ok(shm::get()?.fd())
+    let arena = shm::get()?;
+    prepare_forks()?;
+    Ok(arena.fd())
+}
+
+/// Has forks of a process that itself uses nothing shared, a server maybe, find out that they are not that process.
+fn prepare_forks() -> Result<()> {
+    let failed = |errno| Error::os("take part in a family", errno);
+    forkyard_sys::robust::wipe_in_forks().map_err(failed)
 }
 
 /// True if this process has its family's shared memory already, made or attached.
@@ -30,6 +38,7 @@ pub fn has_arena() -> bool {
 /// # Errors
 /// It is not what [`arena`] gave, or another build's; or this process has another family's already.
 pub fn attach(fd: OwnedFd) -> Result<()> {
+    prepare_forks()?;
     match shm::existing() {
         None => shm::attach(fd),
         Some(arena) if memfd::is_same(arena.fd(), &fd) => Ok(()),

@@ -1,1 +1,0 @@
-from multiprocessing.heap import *

@@ -1,1 +1,0 @@
-from multiprocessing.shared_memory import *
