@@ -35,14 +35,20 @@ pub(crate) fn isolated_for(body: forkyard::Task<fn()>, deadline: Duration) {
 
 /// Runs a test that measures its family's memory in a family of its own: the test binary, run again.
 pub(crate) fn alone(body: forkyard::Task<fn()>) {
+    alone_for(body, DEADLINE);
+}
+
+/// The same with another deadline.
+pub(crate) fn alone_for(body: forkyard::Task<fn()>, deadline: Duration) {
     const INSIDE: &str = "FORKYARD_TEST_IN_A_FAMILY_OF_ITS_OWN";
     if std::env::var_os(INSIDE).is_some() {
-        return isolated(body);
+        return isolated_for(body, deadline);
     }
     let name = std::thread::current().name().unwrap().to_owned();
     let mut program = std::process::Command::new(std::env::current_exe().unwrap());
     let inside = program.args(["--exact", &name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
     assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stderr));
+    print!("{}", String::from_utf8_lossy(&inside.stdout));
 }
 
 fn stacks(pid: i32) -> String {

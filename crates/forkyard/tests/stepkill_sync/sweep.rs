@@ -33,6 +33,8 @@ pub(crate) struct Case {
     pub(crate) sleeps_for_a_time: bool,
     /// The victim is dead: those who wait go on, newcomers come, and all is as it was.
     pub(crate) after: fn(&mut Stage) -> Told,
+    /// The victim is not killed there, but stopped, and goes on when the others have done this.
+    pub(crate) stopped: Option<fn(&mut Stage) -> Told>,
     /// At most so many points.
     pub(crate) most: Option<usize>,
     /// It has to fail.
@@ -51,6 +53,7 @@ impl Case {
             relieve: nothing,
             sleeps_for_a_time: false,
             after,
+            stopped: None,
             most: None,
             control: false,
         }
@@ -134,33 +137,41 @@ impl Run<'_> {
 
     fn kill_at(&mut self, point: Point) -> Told {
         let victim = self.begin()?;
-        let reached = self.reach(victim, point);
+        let reached = self.reach(victim, point).and_then(|stands| {
+            self.others()?;
+            if stands && self.case.stopped.is_some() { self.run(victim).map(drop) } else { Ok(()) }
+        });
         victim.kill();
         reached?;
         self.after()
     }
 
-    /// Brings a victim to the point, or to its operation's end if that comes first.
-    fn reach(&mut self, victim: Tracee, point: Point) -> Told {
+    /// What the others do while the victim stands.
+    fn others(&mut self) -> Told {
+        self.case.stopped.map_or(Ok(()), |others| others(&mut self.stage))
+    }
+
+    /// Brings a victim to the point; false if its operation's end came first.
+    fn reach(&mut self, victim: Tracee, point: Point) -> Told<bool> {
         let mut steps = 0;
         if let (_, Some(anchor)) = self.walk.way(point.steps) {
             if !self.jump(victim, anchor)? {
-                return Ok(());
+                return Ok(false);
             }
             steps = anchor.at;
         }
         while steps < point.steps || point.asleep {
             match step(victim)? {
                 Stands::Stepped => steps += 1,
-                Stands::AtEnd => return Ok(()),
-                Stands::Asleep if steps == point.steps => return Ok(()),
+                Stands::AtEnd => return Ok(false),
+                Stands::Asleep if steps == point.steps => return Ok(true),
                 Stands::Asleep => {
                     self.wake(victim)?;
                     steps += 1;
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Brings a victim to an anchor; false if its operation's end came first.
@@ -278,6 +289,7 @@ impl Run<'_> {
         }
         victim.kill();
         ran?;
+        self.others()?;
         self.after()?;
 
         let victim = self.begin()?;
@@ -288,6 +300,7 @@ impl Run<'_> {
         let walked = self.walk_by_steps(victim, watch);
         victim.kill();
         self.walk = walked?;
+        self.others()?;
         self.after()
     }
 

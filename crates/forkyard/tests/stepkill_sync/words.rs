@@ -173,9 +173,7 @@ pub(crate) fn operation(word: &str) -> Operation {
             match all.len().checked_sub(SEGMENT as usize) {
                 _ if !all.is_sorted() => "disorder",
                 Some(more) => number(more),
-                None if all.is_empty() => "nothing",
-                None if all.len() == 1 => "one",
-                None => "few",
+                None => ["nothing", "one", "two"].get(all.len()).copied().unwrap_or("few"),
             }
         },
         "endless.fill" => |actor| match (0..SEGMENT).try_for_each(|_| actor.objects.endless.put(7)) {
@@ -190,7 +188,8 @@ pub(crate) fn operation(word: &str) -> Operation {
         "endless.join" => |actor| told(actor.objects.endless.join()),
         "endless.drain" => |actor| {
             let works = std::iter::from_fn(|| actor.objects.endless.try_get().ok());
-            match works.map(|work| work.finish().unwrap()).count().checked_sub(SEGMENT as usize) {
+            let all: Vec<u64> = works.map(|work| work.finish().unwrap()).collect();
+            match all.len().checked_sub(SEGMENT as usize) {
                 Some(more) => number(more),
                 None => "few",
             }

@@ -122,7 +122,7 @@ pub(crate) const CASES: &[Case] = &[
             let fill = "growing.fill growing.put growing.get_segment growing.get";
             stage.expect(C, fill, &["ok ok ok ok"]).map(drop)
         },
-        most: Some(80),
+        most: Some(40),
         ..Case::new("Queue: shrink", "/ growing.try /", |stage| {
             stage.settle()?;
             stage.expect(B, "growing.drain", &["nothing"])?;
@@ -143,6 +143,32 @@ pub(crate) const CASES: &[Case] = &[
                 stage.expect(B, "endless.join", &["ok"]).map(drop)
             },
         )
+    },
+    Case {
+        stopped: Some(|stage| stage.expect(C, "queue.put queue.get queue.put", &["ok short ok"]).map(drop)),
+        ..Case::new("Queue: stopped in a put", "/ queue.put /", |stage| rest(stage, &["2"]))
+    },
+    Case {
+        before: |stage| stage.expect(C, "queue.put", &["ok"]).map(drop),
+        stopped: Some(|stage| stage.expect(C, "queue.get", &["short", "large"]).map(drop)),
+        ..Case::new("Queue: stopped in a large put", "/ queue.put_large /", |stage| {
+            rest(stage, &["1"])?;
+            large_rest(stage)
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "growing.fill", &["ok"]).map(drop),
+        stopped: Some(|stage| stage.expect(C, "growing.put growing.get_segment", &["ok ok"]).map(drop)),
+        ..Case::new("Queue: stopped while it grows", "/ growing.put /", |stage| {
+            stage.settle()?;
+            stage.expect(B, "growing.drain", &["two"])?;
+            grown_rest(stage)
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "queue.put queue.put", &["ok ok"]).map(drop),
+        stopped: Some(|stage| stage.expect(C, "queue.get queue.put", &["short ok"]).map(drop)),
+        ..Case::new("Queue: stopped in a get", "/ queue.get /", |stage| rest(stage, &["1"]))
     },
     Case::new("Queue: make one, fill and drop it", "/ make.queue drop /", |stage| rest(stage, &["0"])),
 ];
