@@ -21,14 +21,17 @@ _CODE = "import sys; sys.path[:] = {path!r}; from forkyard import _server; _serv
 class Server:
     """A server process of this one, and the socket to ask it. Killed, it is reaped as any child."""
 
-    def __init__(self, zygote: bool, *fds: int) -> None:
-        """Start one and wait until it is ready. One that the main module ends is made again without it."""
-        try:
-            self._start(zygote, True, fds)
-        except EOFError:
-            self._start(zygote, False, fds)
+    def __init__(self, wanted: list[str] | None, *fds: int) -> None:
+        """Start a zygote with these modules, or a fork server, and wait until it is ready.
 
-    def _start(self, zygote: bool, with_main: bool, fds: tuple[int, ...]) -> None:
+        One that the main module ends is made again without it.
+        """
+        try:
+            self._start(wanted, True, fds)
+        except EOFError:
+            self._start(wanted and [], False, fds)
+
+    def _start(self, wanted: list[str] | None, with_main: bool, fds: tuple[int, ...]) -> None:
         early, late = _family.preparation(process.current_process().name)
         # A child is told these by whoever starts it.
         early = {key: value for key, value in early.items() if key in ("sys_path", "sys_argv", "dir", "orig_dir")}
@@ -36,9 +39,10 @@ class Server:
             late.clear()
         late.pop("start_method", None)
         preload: list[str] = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
+        zygote = wanted is not None
         if not zygote and "__main__" not in preload:
             late.clear()
-        preload = [name for name in preload if name != "__main__"]
+        preload = [name for name in (*preload, *(wanted or ())) if name != "__main__"]
         greeting = pickle.dumps(tuple(_server.Greeting(os.getpid(), zygote, early, late, preload)))
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:

@@ -136,11 +136,13 @@ def _import(greeting: Greeting) -> None:
     """Import what children need. What fails here fails again, and is told, in a child that needs it."""
     current = process.current_process()
     current._inheriting = True  # type: ignore[attr-defined]
+    for module in _WANTED:
+        __import__(module)
+    spawn.prepare(greeting.early)
     with contextlib.suppress(Exception, SystemExit):
-        for module in _WANTED:
-            __import__(module)
-        spawn.prepare(greeting.early | greeting.late)
-        for module in greeting.preload:
+        spawn.prepare(greeting.late)
+    for module in greeting.preload:
+        with contextlib.suppress(Exception, SystemExit):
             __import__(module)
     del current._inheriting  # type: ignore[attr-defined]
     util._close_stdin()  # type: ignore[attr-defined]

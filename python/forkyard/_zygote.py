@@ -38,8 +38,8 @@ class _Zygote:
         # By which children see that this process lives: the same for all of them, whatever zygote they come from.
         self.lifeline: tuple[int, int] | None = None
 
-    def ready(self) -> _launch.Server:
-        """Return the zygote, which is made if there is none that is fit."""
+    def ready(self, wanted: list[str]) -> _launch.Server:
+        """Return the zygote, which is made if there is none that is fit: one that has imported these modules."""
         surroundings = _launch.executable_and_rights()
         server = self.server
         if server is not None and server.lives() and surroundings == self.surroundings:
@@ -51,16 +51,16 @@ class _Zygote:
         self.cradle = _forkyard.Cradle()
         self.surroundings, self.environ = surroundings, dict(os.environ._data)  # type: ignore[attr-defined]
         try:
-            self.server = _launch.Server(True, self.lifeline[0], self.cradle.fileno())
+            self.server = _launch.Server(wanted, self.lifeline[0], self.cradle.fileno())
         except EOFError:
             raise Refused from None
         atexit.register(stop)
         return self.server
 
-    def start(self, packet: bytes, fds: list[int]) -> tuple[int, int]:
+    def start(self, packet: bytes, fds: list[int], wanted: list[str]) -> tuple[int, int]:
         """Ask for a child: its pid and pidfd."""
         for _ in range(_ATTEMPTS):
-            server = self.ready()
+            server = self.ready(wanted)
             self.cradle.clear()
             try:
                 server.send(packet, fds)
@@ -103,12 +103,12 @@ _zygote = _Zygote()
 os.register_at_fork(after_in_child=lambda: _zygote.forget())
 
 
-def start(data: bytes, fds: list[int]) -> tuple[int, int]:
-    """Start a child: its pid and pidfd. `Refused`: there is none to be had here."""
+def start(data: bytes, fds: list[int], wanted: list[str]) -> tuple[int, int]:
+    """Start a child, which needs these modules: its pid and pidfd. `Refused`: there is none to be had here."""
     if len(fds) + 8 > _server.MOST_FDS:
         raise ValueError("too many fds")
     with _zygote.lock:
-        _zygote.ready()
+        _zygote.ready(wanted)
         environ = None
         if os.environ._data != _zygote.environ:  # type: ignore[attr-defined]
             environ = dict(os.environ)
@@ -119,11 +119,11 @@ def start(data: bytes, fds: list[int]) -> tuple[int, int]:
         inline = None if len(data) > _server.INLINE // 2 else data
         packet = pickle.dumps(tuple(_server.Request(inline, streams, tracker is not None, environ, mask)))
         if inline is not None and len(packet) <= _server.INLINE:
-            return _zygote.start(packet, sent)
+            return _zygote.start(packet, sent, wanted)
         packet = pickle.dumps(tuple(_server.Request(None, streams, tracker is not None, environ, mask)))
         file = _server.file_of(data)
         try:
-            return _zygote.start(packet, [*sent, file])
+            return _zygote.start(packet, [*sent, file], wanted)
         finally:
             os.close(file)
 

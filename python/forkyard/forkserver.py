@@ -68,7 +68,7 @@ class ForkServer:
         if self._server is not None and not self._server.lives():
             self._drop()
         if self._client is None:
-            self._server = _launch.Server(False)
+            self._server = _launch.Server(None)
             self._client = self._server.socket
             atexit.register(self._stop)
         return self._client

@@ -13,6 +13,7 @@ __all__ = ["Popen"]
 class Popen(popen_fork.Popen):
     """A child that the zygote makes."""
 
+    _forkyard_of_main: bool
     method = "zygote"
     DupFd = _server.Given
 
@@ -28,9 +29,10 @@ class Popen(popen_fork.Popen):
     def _launch(self, process_obj: Any) -> None:
         self._forkyard_family = _family.Same()
         data = _family.parcel(self, process_obj)
-        if b"__main__" in data and threading.active_count() == 1 and not _family.can_import_main():
+        if self._forkyard_of_main and threading.active_count() == 1 and not _family.can_import_main():
             raise _zygote.Refused
-        self.pid, pidfd = _zygote.start(data, self._fds)
+        wanted = {getattr(thing, "__module__", None) for thing in (type(process_obj), process_obj._target)}
+        self.pid, pidfd = _zygote.start(data, self._fds, sorted(wanted - {None, "__main__"}))
         self._adopt(pidfd=pidfd)
 
 

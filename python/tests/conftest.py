@@ -17,6 +17,9 @@ import pytest
 
 import forkyard
 
+# Children import the module with the test in it, and that imports this.
+forkyard.set_forkserver_preload(["__main__", "pytest"])
+
 METHODS = ("zygote", "fork", "spawn", "forkserver")
 DEADLINE = 60
 
