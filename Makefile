@@ -22,7 +22,7 @@ check:           ## formatting and lints
 	cargo clippy --workspace --all-targets -- -D warnings
 	@ci/python.sh check || [ $$? = 77 ]
 
-conformance:     ## the interpreter's own multiprocessing tests against the Python package (FORKYARD_CONFORMANCE=harness)
+conformance:     ## the interpreter's own multiprocessing tests against the Python package
 	@ci/setup.sh build
 	@ci/python.sh build
 	@ci/python.sh conformance $(ARGS)

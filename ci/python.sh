@@ -3,7 +3,7 @@
 #
 # build: the wheel, once for all versions, by pip as a user does it; and an environment with it for each interpreter.
 # test: the tests, with one interpreter. check: formatting, lints and types. versions: the interpreters that are found.
-# conformance: the interpreter's own suite by the harness that FORKYARD_CONFORMANCE names.
+# conformance: the interpreter's own suite, by conformance.py or the harness that FORKYARD_CONFORMANCE names.
 # Exit code 77: cannot be done here, and the reason has been said.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -94,13 +94,19 @@ check)
     cargo clippy --quiet --manifest-path python/Cargo.toml --release -- -D warnings
     ;;
 conformance)
-    [ -n "${FORKYARD_CONFORMANCE:-}" ] || skip "FORKYARD_CONFORMANCE does not name a harness (python/CONFORMANCE.md)"
+    failed=
     for version in $(tested); do
+        python=target/venv-$version/bin/python
+        if [ -z "${FORKYARD_CONFORMANCE:-}" ]; then
+            "$python" -P python/conformance.py "${@:2}" || [ $? = 77 ] || failed=1
+            continue
+        fi
         for method in fork spawn forkserver; do
             echo "== CPython $version, $method"
-            "target/venv-$version/bin/python" "$FORKYARD_CONFORMANCE" --package forkyard --start-method "$method" "${@:2}"
+            "$python" "$FORKYARD_CONFORMANCE" --package forkyard --start-method "$method" "${@:2}" || failed=1
         done
     done
+    exit "${failed:-0}"
     ;;
 *) echo "usage: python.sh build|test VERSION|check|versions|conformance" >&2; exit 2 ;;
 esac

@@ -132,7 +132,7 @@ versions=$(ci/python.sh versions)
 if [ -n "$versions" ]; then
     step "python: build" 900 ci/python.sh build
     for version in $versions; do
-        tests "python $version" 300 ci/python.sh test "$version"
+        tests "python $version" 900 ci/python.sh test "$version"
     done
 fi
 

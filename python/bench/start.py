@@ -1,7 +1,7 @@
 """What it costs to start and join a process: Forkyard's start methods against the standard library's, in one run.
 
-python python/bench/start.py [ROUNDS]: medians of the rounds, in which the methods take turns, and ratios to the standard
-library's fork.
+python python/bench/start.py [ROUNDS]: medians of the rounds, in which the methods take turns, and ratios to the
+standard library's fork.
 """
 
 import multiprocessing
@@ -23,7 +23,7 @@ CASES = [
 
 
 def nothing():
-    pass
+    """Do nothing."""
 
 
 def milliseconds(context, times):
@@ -49,9 +49,8 @@ def main(rounds):
     print(f"Python {sys.version.split()[0]}, start and join of a function that does nothing, {rounds} rounds")
     for name, times in taken.items():
         median = statistics.median(times)
-        print(
-            f"{name:20} {median:8.2f} ms   {median / fork:6.2f} x standard fork   ({min(times):.2f} to {max(times):.2f})"
-        )
+        spread = f"({min(times):.2f} to {max(times):.2f})"
+        print(f"{name:20} {median:8.2f} ms   {median / fork:6.2f} x standard fork   {spread}")
 
 
 if __name__ == "__main__":

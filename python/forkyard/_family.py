@@ -99,7 +99,7 @@ def parcel(popen: Any, process_obj: Any) -> bytes:
     context.set_spawning_popen(popen)
     try:
         reduction.dump(process_obj, process)
-        popen._forkyard_of_main = b"__main__" in process.getbuffer()
+        popen._forkyard_of_main = b"__main__" in process.getvalue()
         reduction.dump(early, data)
         method = _default_context.get_start_method(allow_none=True)
         reduction.dump(_Start(handle(popen), late, method, process.getvalue()), data)

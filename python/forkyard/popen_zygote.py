@@ -31,8 +31,9 @@ class Popen(popen_fork.Popen):
         data = _family.parcel(self, process_obj)
         if self._forkyard_of_main and threading.active_count() == 1 and not _family.can_import_main():
             raise _zygote.Refused
-        wanted = {getattr(thing, "__module__", None) for thing in (type(process_obj), process_obj._target)}
-        self.pid, pidfd = _zygote.start(data, self._fds, sorted(wanted - {None, "__main__"}))
+        things = (type(process_obj), process_obj._target)
+        wanted = {str(getattr(thing, "__module__", None)) for thing in things}
+        self.pid, pidfd = _zygote.start(data, self._fds, sorted(wanted - {"None", "__main__"}))
         self._adopt(pidfd=pidfd)
 
 

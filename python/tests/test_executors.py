@@ -10,8 +10,6 @@ import sys
 
 import pytest
 
-import forkyard
-
 
 def square(number):
     return number * number
@@ -42,9 +40,9 @@ def test_an_executor_takes_the_context(ctx):
 
 
 def test_an_executor_notices_that_a_worker_was_killed(ctx):
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
-        with pytest.raises(concurrent.futures.process.BrokenProcessPool):
-            executor.submit(dies).result()
+    broken = pytest.raises(concurrent.futures.process.BrokenProcessPool)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=ctx) as executor, broken:
+        executor.submit(dies).result()
 
 
 def logs(queue, number):

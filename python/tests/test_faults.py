@@ -1,4 +1,4 @@
-"""What goes wrong in real programs, with every start method: somebody is killed, and nobody else notices more than that.
+"""What goes wrong in real programs, with every start method: somebody is killed, and that is all.
 
 What happens to queues and to shared memory is in test_queues and test_shared_memory.
 """

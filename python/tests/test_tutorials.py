@@ -1,4 +1,4 @@
-"""The programs of every tutorial, unchanged but for the import: they print what they print with the standard library."""
+"""The programs of every tutorial, unchanged but for the import, print what they print with the standard library."""
 
 import re
 import subprocess
