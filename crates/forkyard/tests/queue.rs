@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::{alone, eventually, kill};
+use forkyard::__private::family_census;
 use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
@@ -285,10 +286,14 @@ fn memory_comes_back() {
     fill(&warm);
     (0..4).for_each(|_| drop(warm.get().unwrap()));
     drop(warm);
-    let (before, fds) = (memory(), common::open_fds());
+    let (before, fds, census) = (memory(), common::open_fds(), family_census());
     assert!(before > 0);
     for round in 0..10_000 {
-        let queue = ByteQueue::bounded(4).unwrap();
+        let queue = if round % 2 == 0 { ByteQueue::bounded(4) } else { ByteQueue::unbounded() }.unwrap();
+        if round % 50 == 1 {
+            // It grows.
+            (0..100).for_each(|_| queue.put(&[3]).unwrap());
+        }
         if round % 4 == 0 {
             // What is in it goes with it, and what it keeps.
             fill(&queue);
@@ -303,6 +308,8 @@ fn memory_comes_back() {
     // One chunk of each class of blocks stays.
     assert!(memory() <= before + (12 << 16), "{} and {before}", memory());
     assert_eq!(common::open_fds(), fds);
+    let now = family_census();
+    assert_eq!((now.objects, now.holders, now.unfinished), (census.objects, census.holders, 0));
 }
 
 #[test]

@@ -157,7 +157,7 @@ struct Party {
 impl Party {
     fn start(is_producer: bool, number: usize, shared: &Shared) -> Party {
         let name = if is_producer { "producer" } else { "consumer" };
-        let start = if number.is_multiple_of(2) { Start::Zygote } else { Start::Spawn };
+        let start = if number.is_multiple_of(8) { Start::Spawn } else { Start::Zygote };
         let builder = Builder::new().name(name).daemon(true).start(start);
         let task = if is_producer { produce } else { consume };
         let process = builder.spawn(task, (number, shared.clone())).unwrap();
@@ -194,9 +194,11 @@ fn storm(queue: impl FnOnce() -> ByteQueue, largest: usize, lasts: Duration) {
     let mut parties: Vec<Party> = (0..2 * PARTIES).map(|number| start(number < PARTIES)).collect();
     let seed = u64::from(std::process::id()) | 1 << 40;
     let (mut dice, mut killed) = (Dice(seed), [0_u64; 2]);
-    let end = Instant::now() + lasts;
+    let mut tick = Instant::now();
+    let end = tick + lasts;
     while Instant::now() < end && next_is_there(killed[1] as usize, producers) {
-        std::thread::sleep(TICK);
+        tick += TICK;
+        std::thread::sleep(tick.saturating_duration_since(Instant::now()));
         let party = &mut parties[dice.roll(2 * PARTIES as u64) as usize];
         assert!(party.process.is_alive(), "{} ended by itself", party.process.name());
         if party.stopped {
