@@ -2,8 +2,8 @@
 
     python python/bench/queues.py [--rounds 5] [--only TEXT] [--seconds 0.5] [--json FILE]
 
-Each figure is operations (messages, pairs of calls) per second; more is better. The budgets are ratios. A missed one is printed, and fails
-nothing. NumPy and faster-fifo are measured where they are installed.
+Each figure is operations (messages, pairs of calls) per second; more is better. The budgets are ratios; a missed one is
+printed, and fails nothing. Arrays are measured where NumPy is installed.
 """
 
 from __future__ import annotations

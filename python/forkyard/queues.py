@@ -6,14 +6,18 @@ pipe. Each class derives from the standard library's as well, whose interface it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import types
 from multiprocessing import context, queues
 from multiprocessing.queues import Empty as Empty
 from multiprocessing.queues import Full as Full
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _family, _forkyard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -89,6 +93,33 @@ class _Queue(_forkyard.Queue):
         if writer is None:
             writer = self.__dict__["_forkyard_writer"] = _Writer(self)
         return writer
+
+    async def get_async(self) -> Any:
+        """Take out the next object, waiting for one in asyncio if need be."""
+        return await self._patiently(lambda: _get(self, False), False)
+
+    async def put_async(self, obj: Any) -> None:
+        """Put an object, waiting in asyncio for room if need be."""
+        await self._patiently(lambda: _put(self, obj, False), True)
+
+    async def _patiently(self, call: Callable[[], Any], puts: bool) -> Any:
+        with contextlib.suppress(Empty, Full):
+            return call()
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ready = _forkyard.Ready(self, puts)
+        while True:
+            # What comes from here on is told; what came before is seen.
+            ready.arm()
+            with contextlib.suppress(Empty, Full):
+                return call()
+            told = asyncio.Event()
+            loop.add_reader(ready.fileno(), told.set)
+            try:
+                await told.wait()
+            finally:
+                loop.remove_reader(ready.fileno())
 
     def _unpicklable(self, error: Exception, obj: Any) -> None:
         raise error

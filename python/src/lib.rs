@@ -20,7 +20,7 @@ mod _forkyard {
     #[pymodule_export]
     use crate::process::{Child, Cradle, after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
-    use crate::queue::{Queue, detach};
+    use crate::queue::{Queue, Ready, detach};
     #[pymodule_export]
     use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
     use pyo3::prelude::*;

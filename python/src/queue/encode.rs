@@ -97,8 +97,8 @@ pub(super) fn encode<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<Encoded
 fn pickle<'a, 'py>(object: &Bound<'py, PyAny>) -> PyResult<Encoded<'a, 'py>> {
     let py = object.py();
     let pickler = Pickler::get(py)?;
-    pickler.pickler.call_method1(py, pyo3::intern!(py, "dump"), (object,))?;
-    pickler.pickler.call_method0(py, pyo3::intern!(py, "clear_memo"))?;
+    pickler.dump.call1(py, (object,))?;
+    pickler.clear.call0(py)?;
     let (parts, buffers) = pickler.sink.get().empty();
     // Not after an error: it may keep half of an object.
     pickler.put_back();
@@ -232,9 +232,10 @@ impl Reducers {
     }
 }
 
-/// A pickler and what it writes to.
+/// A pickler's methods, and what it writes to.
 struct Pickler {
-    pickler: Py<PyAny>,
+    dump: Py<PyAny>,
+    clear: Py<PyAny>,
     sink: Py<Sink>,
 }
 
@@ -258,7 +259,8 @@ impl Pickler {
         let forking = forking.getattr("_extra_reducers")?.cast_into::<PyDict>()?.unbind();
         let general = py.import("copyreg")?.getattr("dispatch_table")?.cast_into::<PyDict>()?.unbind();
         pickler.setattr("dispatch_table", Reducers { forking, general }.into_pyobject(py)?)?;
-        Ok(Pickler { pickler: pickler.unbind(), sink })
+        let method = |name: &str| pickler.getattr(name).map(Bound::unbind);
+        Ok(Pickler { dump: method("dump")?, clear: method("clear_memo")?, sink })
     }
 
     fn put_back(self) {

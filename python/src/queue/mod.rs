@@ -7,14 +7,16 @@
 
 mod decode;
 mod encode;
+mod ready;
 mod view;
 
+pub(crate) use ready::Ready;
 pub(crate) use view::detach;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forkyard::__private::channel::{Patience as Wait, Taken};
-use forkyard::channel::{ByteQueue, GetError, Loan, PutError};
+use forkyard::channel::{ByteQueue, GetError, Loan, PutError, QueueBuilder};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -40,6 +42,9 @@ pub(crate) struct Queue {
     used: AtomicBool,
 }
 
+/// Bytes of a message that lies in the queue itself.
+const INLINE: usize = 240;
+
 /// What a call that does not wait came to.
 enum Tried<T> {
     Done(T),
@@ -55,7 +60,9 @@ impl Queue {
     }
 
     fn _make(&self, maxsize: usize) -> PyResult<()> {
-        self.handle.fill(if maxsize == 0 { ByteQueue::unbounded() } else { ByteQueue::bounded(maxsize) })
+        let builder = QueueBuilder::new().inline(INLINE);
+        let builder = if maxsize == 0 { builder } else { builder.items(maxsize) };
+        self.handle.fill(builder.byte_queue())
     }
 
     fn _attach(&self, state: &[u8]) -> PyResult<()> {
