@@ -1,6 +1,8 @@
 """Queues, as the standard library has them and as their users' deaths leave them."""
 
 import gc
+import logging
+import logging.handlers
 import multiprocessing.queues
 import os
 import pickle
@@ -419,6 +421,8 @@ class HandlerError(Exception):
 
 
 def interrupted(*_):
+    # Once: whoever was told is not told again while it cleans up.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     raise HandlerError
 
 
@@ -446,7 +450,6 @@ def test_a_signal_handler_ends_a_wait(call):
         with pytest.raises(HandlerError):
             disturbed(disturber, calls[call])
     finally:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         stop.set()
         disturber.join()
         signal.signal(signal.SIGUSR1, old)
@@ -472,8 +475,8 @@ def test_ctrl_c_ends_a_wait(program):
         """
         import os, signal, threading, forkyard
         items = forkyard.Queue()
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
             items.get()
         except KeyboardInterrupt:
             print("interrupted")
@@ -526,3 +529,24 @@ def test_join_waits_for_what_is_done(ctx):
     for process in processes:
         process.kill()
         process.join()
+
+
+def log(records):
+    logger = logging.getLogger("child")
+    logger.addHandler(logging.handlers.QueueHandler(records))
+    logger.warning("from %s", "a child")
+
+
+def test_log_records_travel(ctx):
+    records, seen = ctx.Queue(), []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            seen.append(record.getMessage())
+
+    listener = logging.handlers.QueueListener(records, Handler())
+    listener.start()
+    process = start(ctx, log, records)
+    process.join()
+    listener.stop()
+    assert seen == ["from a child"]
