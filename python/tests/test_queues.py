@@ -305,6 +305,7 @@ def put_and_exit(items, obj, how):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
 @pytest.mark.parametrize("how", ["exit", "kill"])
 def test_what_was_put_is_there_whatever_becomes_of_its_producer(ctx, kind, how):
     items = make(ctx, kind)
@@ -330,14 +331,14 @@ def drained(items):
 @pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
 def test_a_producer_killed_in_a_large_put_leaves_whole_messages(ctx, kind):
     items = ctx.Queue(3) if kind == "Queue" else ctx.SimpleQueue()
-    for round_ in range(5):
-        process = start(ctx, put_for_ever, items, 8 * MIB)
+    for round_ in range(3):
+        process = start(ctx, put_for_ever, items, 4 * MIB)
         seen = [items.get() for _ in range(1 + round_ % 2)]
         process.kill()
         process.join()
         seen += drained(items)
         for number, message in enumerate(seen):
-            assert len(message) == 8 * MIB
+            assert len(message) == 4 * MIB
             assert message == bytes([number]) * len(message)
     items.put("next")
     assert items.get() == "next"
@@ -402,7 +403,7 @@ def test_rounds_leave_no_descriptors(method):
     rounds(2)
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
-    rounds(60 if method in ("fork", "zygote") else 4)
+    rounds({"zygote": 60, "fork": 20}.get(method, 3))
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
 
@@ -545,8 +546,8 @@ def test_log_records_travel(ctx):
             seen.append(record.getMessage())
 
     listener = logging.handlers.QueueListener(records, Handler())
-    listener.start()
     process = start(ctx, log, records)
     process.join()
+    listener.start()
     listener.stop()
     assert seen == ["from a child"]
