@@ -43,8 +43,11 @@ FAST = (
 )
 
 MAIN = """
-import faulthandler, fnmatch, json, sys, unittest
+import faulthandler, fnmatch, json, signal, sys, unittest
 import _test_multiprocessing
+
+# A shell starts what runs in the background without it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _test_multiprocessing.install_tests_in_module_dict(globals(), {method!r})
 

@@ -72,11 +72,11 @@ class _Start:
 
 
 def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes) -> Any:
-    from .context import _default_context
+    from .context import _default_context, _real_default
 
     join(family)
     spawn.prepare({key: late.pop(key) for key in ("start_method",) if key in late})
-    _default_context._adopt(method)
+    _default_context._adopt(method, _real_default._actual_context)
     spawn.prepare(late)
     return reduction.pickle.loads(process)  # type: ignore[attr-defined]
 

@@ -90,10 +90,7 @@ class Server:
         if not ready:
             raise TimeoutError(f"the server process has not answered for {seconds} s")
         if any(fd == self.socket.fileno() for fd, _ in ready):
-            try:
-                packet, fds = _server.receive(self.socket)
-            except ConnectionResetError:
-                packet, fds = b"", []
+            packet, fds = _server.receive(self.socket)
             if packet:
                 return packet, fds
         raise EOFError("the server process has ended")

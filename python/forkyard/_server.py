@@ -30,6 +30,8 @@ __all__: tuple[str, ...] = ()
 # The longest request that travels in its packet; longer ones have a file.
 INLINE = 60_000
 MOST_FDS = 250
+# A request for a spare child; its descriptor is the socket on which that one is told what to be.
+SPARE = b"spare"
 # Zero or an errno; the pid.
 ANSWER = struct.Struct("=iI")
 
@@ -77,7 +79,11 @@ def send(sock: socket.socket, packet: bytes, fds: list[int]) -> None:
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Receive a packet with descriptors; an empty one if the other end is closed."""
     room = socket.CMSG_SPACE(256 * 4)
-    packet, ancillary, flags, _ = sock.recvmsg(2 * INLINE, room, socket.MSG_CMSG_CLOEXEC)
+    try:
+        packet, ancillary, flags, _ = sock.recvmsg(2 * INLINE, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # It was closed with something unread in it.
+        return b"", []
     fds: list[int] = []
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -123,7 +129,9 @@ def main(fd: int) -> None:
         gc.freeze()
         gc.disable()
         serve = _zygote if greeting.zygote else _forkserver
-        serve(sock, owner, fds)
+        # The owner may let go at any time.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            serve(sock, owner, fds)
     # A copy of what the program did at import, not the program: its exit hooks are not for this process.
     os._exit(0)
 
@@ -170,10 +178,16 @@ def _requests(
 
 def _zygote(sock: socket.socket, owner: int, fds: list[int]) -> None:
     """Answer each request with a child of the owner's. At least one descriptor comes with it, or there was no room."""
+    from . import _rehearsal
+
     lifeline, place = fds
     cradle = _forkyard.Cradle(place)
     sock.send(ANSWER.pack(0, os.getpid()))
+    pages: _rehearsal.Ranges = []
     for packet, fds in _requests(sock, owner, select.poll()):
+        if packet == SPARE and not pages:
+            # Children are wanted again and again.
+            pages = _rehearsal.find()
         try:
             if not fds:
                 raise OSError(errno.EMFILE, "no room for the descriptors of a request")
@@ -184,13 +198,29 @@ def _zygote(sock: socket.socket, owner: int, fds: list[int]) -> None:
             if made is None:
                 del cradle
                 sock.close()
-                os.close(owner)
-                popen_fork.end(lambda: _become(packet, fds, lifeline))  # noqa: B023
+                _forkyard.populate(pages)
+                popen_fork.end(lambda: _live(packet, fds, lifeline, owner))  # noqa: B023
             pid, pidfd = made
             send(sock, ANSWER.pack(0, pid), [pidfd])
             os.close(pidfd)
         for fd in fds:
             os.close(fd)
+
+
+def _live(packet: bytes, fds: list[int], lifeline: int, owner: int) -> Any:
+    """Be a child: at once, or a spare one, which waits for what it shall be, and ends with the owner until then."""
+    if packet == SPARE:
+        with socket.socket(fileno=fds.pop()) as sock:
+            ready = select.poll()
+            for fd in (sock.fileno(), owner):
+                ready.register(fd, select.POLLIN)
+            if any(fd == owner for fd, _ in ready.poll()):
+                os._exit(0)
+            packet, fds = receive(sock)
+            if not packet:
+                os._exit(0)
+    os.close(owner)
+    return _become(packet, fds, lifeline)
 
 
 def _become(packet: bytes, fds: list[int], lifeline: int) -> Any:
@@ -215,10 +245,11 @@ def _become(packet: bytes, fds: list[int], lifeline: int) -> Any:
         os.environ.update(request.environ)
     gc.enable()
     signal.pthread_sigmask(signal.SIG_SETMASK, request.mask)
-    return _run(data, sentinel)
+    return run(data, sentinel)
 
 
-def _run(data: bytes, sentinel: int) -> Any:
+def run(data: bytes, sentinel: int) -> Any:
+    """Be the process that was written down, with the parent's life to watch."""
     current = process.current_process()
     current._inheriting = True  # type: ignore[attr-defined]
     try:

@@ -7,9 +7,11 @@ process has. If it is killed, the next start makes another. It ends with this pr
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
 import signal
+import socket
 import threading
 from typing import Any
 
@@ -22,12 +24,19 @@ _PATIENCE = 30.0
 _ATTEMPTS = 3
 
 
+# A child: its pid and handle.
+Made = tuple[int, _forkyard.Child]
+
+
 class Refused(Exception):  # noqa: N818
     """No child can be had in this way."""
 
 
 class _Zygote:
-    """This process's zygote."""
+    """This process's zygote, and the spare child that it has made ahead.
+
+    A clone is what takes time. So from the second start on there is a spare, which is told what to be.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -35,6 +44,11 @@ class _Zygote:
         self.cradle: Any = None
         self.surroundings: Any = None
         self.environ: Any = None
+        self.starts = 0
+        # The request that has not been answered.
+        self.asked: bytes | None = None
+        # The socket of the spare that was asked for last; the zygote's answer may not have come yet.
+        self.spare: socket.socket | None = None
         # By which children see that this process lives: the same for all of them, whatever zygote they come from.
         self.lifeline: tuple[int, int] | None = None
 
@@ -57,45 +71,93 @@ class _Zygote:
         atexit.register(stop)
         return self.server
 
-    def start(self, packet: bytes, fds: list[int], wanted: list[str]) -> tuple[int, int]:
-        """Ask for a child: its pid and pidfd."""
+    def start(self, packet: bytes, fds: list[int], wanted: list[str]) -> Made:
+        """Ask for a child: its pid and handle."""
         for _ in range(_ATTEMPTS):
             server = self.ready(wanted)
-            self.cradle.clear()
-            try:
-                server.send(packet, fds)
-                answer, received = server.receive(_PATIENCE)
-            except (EOFError, TimeoutError):
-                born = self.drop()
-                if born:
-                    return born, os.pidfd_open(born)
-                continue
-            except BaseException:
-                # Nobody will know of a child that is born now.
-                born = self.drop()
-                if born:
-                    os.kill(born, signal.SIGKILL)
-                    os.waitpid(born, 0)
-                raise
-            errno, pid = _server.ANSWER.unpack(answer)
-            if errno:
-                raise Refused
-            # Without room for the descriptor it is opened by number: the child is this process's own, and not reaped.
-            return pid, received[0] if received else os.pidfd_open(pid)
+            made = self.make(server, packet, fds)
+            if made is not None:
+                self.starts += 1
+                if self.starts > 1 and self.server is not None:
+                    self.order_spare(server)
+                return made
         raise Refused
 
-    def drop(self, patience: float = 0) -> int:
-        """End the zygote: the pid of the child that it made last, if nobody knows of it yet."""
+    def make(self, server: _launch.Server, packet: bytes, fds: list[int]) -> Made | None:
+        """Ask this zygote; None if it was lost, and made no child."""
+        try:
+            made = self.use_spare(server, packet, fds)
+            if made is None:
+                self.ask(server, packet, fds)
+                made = self.answer(server)
+            return made
+        except (EOFError, TimeoutError):
+            return self.drop()
+        except Refused:
+            raise
+        except BaseException:
+            # Nobody will know of a child that is born now.
+            made = self.drop()
+            if made is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    made[1].send_signal(signal.SIGKILL)
+            raise
+
+    def ask(self, server: _launch.Server, packet: bytes, fds: list[int]) -> None:
+        """Send a request."""
+        self.cradle.clear()
+        self.asked = packet
+        server.send(packet, fds)
+
+    def answer(self, server: _launch.Server) -> Made:
+        """Wait for the answer to what was asked. `Refused`: the zygote can make no child."""
+        answer, received = server.receive(_PATIENCE)
+        self.asked = None
+        errno, pid = _server.ANSWER.unpack(answer)
+        if errno:
+            raise Refused
+        # Without room for the descriptor it is opened by number: the child is this process's own, and not reaped.
+        return pid, _forkyard.Child(received[0] if received else os.pidfd_open(pid))
+
+    def order_spare(self, server: _launch.Server) -> None:
+        """Have a child made ahead. The answer is waited for when it is needed."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, contextlib.suppress(EOFError):
+            self.spare = ours
+            self.ask(server, _server.SPARE, [theirs.fileno()])
+
+    def use_spare(self, server: _launch.Server, packet: bytes, fds: list[int]) -> Made | None:
+        """Tell the spare child, if there is one that lives, what to be."""
+        if self.spare is None:
+            return None
+        spare, self.spare = self.spare, None
+        with spare, contextlib.suppress(Refused, BrokenPipeError, ConnectionResetError):
+            made = self.answer(server)
+            if made[1].poll() is None:
+                _server.send(spare, packet, fds)
+                return made
+        return None
+
+    def drop(self, patience: float = 0) -> Made | None:
+        """End the zygote: the child that it was asked for, and has made, if nobody knows of it yet."""
+        if self.spare is not None:
+            # It ends.
+            self.spare.close()
+        asked, self.asked, self.spare = self.asked, None, None
         server, self.server = self.server, None
         if server is None:
-            return 0
+            return None
         server.end(patience)
-        return int(self.cradle.born())
+        born = self.cradle.born() if asked is not None else 0
+        made = (born, _forkyard.Child(os.pidfd_open(born))) if born else None
+        return None if asked == _server.SPARE else made
 
     def forget(self) -> None:
         """Let go, in a fork, of what is its parent's."""
         if self.server is not None:
             self.server.socket.close()
+        if self.spare is not None:
+            self.spare.close()
         self.__init__()  # type: ignore[misc]
 
 
@@ -103,8 +165,8 @@ _zygote = _Zygote()
 os.register_at_fork(after_in_child=lambda: _zygote.forget())
 
 
-def start(data: bytes, fds: list[int], wanted: list[str]) -> tuple[int, int]:
-    """Start a child, which needs these modules: its pid and pidfd. `Refused`: there is none to be had here."""
+def start(data: bytes, fds: list[int], wanted: list[str]) -> Made:
+    """Start a child, which needs these modules. `Refused`: there is none to be had here."""
     if len(fds) + 8 > _server.MOST_FDS:
         raise ValueError("too many fds")
     with _zygote.lock:

@@ -173,7 +173,8 @@ class _Child:
         begin(self, parent_sentinel)
         method = self._start_method  # type: ignore[attr-defined]
         if method is not None:
-            _default_context._adopt(method)
+            # The standard library does the same next.
+            _default_context._adopt(method, _real_contexts[method])
         return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
 
 
@@ -288,10 +289,10 @@ class DefaultContext(_Factories, _context.DefaultContext):
             self._seen = theirs
         return self._actual
 
-    def _adopt(self, method: str | None) -> None:
+    def _adopt(self, method: str | None, theirs: Any) -> None:
         """In a child: have what the parent has chosen, or what the child was started by."""
         self._actual = None if method is None else _concrete_contexts[method]
-        self._seen = _real_default._actual_context if method is None else _real_contexts[method]
+        self._seen = theirs
 
     def get_context(self, method: str | None = None) -> Any:
         """Return the context of that start method; of the chosen one if none is named."""

@@ -43,11 +43,11 @@ class Popen(popen_fork.Popen):
         os.close(parents_life)
         self._adopt(lifeline)
 
-    def _adopt(self, *lifeline: int, pidfd: int | None = None) -> None:
+    def _adopt(self, *lifeline: int, child: _forkyard.Child | None = None) -> None:
         """Watch the child that has just been started. It watches the other end of the lifeline."""
         _lifelines.update(lifeline)
         self.finalizer = util.Finalize(self, _close, lifeline)
-        self._child = _forkyard.Child(os.pidfd_open(self.pid) if pidfd is None else pidfd)
+        self._child = child or _forkyard.Child(os.pidfd_open(self.pid))
         self.sentinel = self._child.fileno()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
@@ -98,14 +98,19 @@ def end(run: Any) -> NoReturn:
     """Run this process, a copy of another one, to its end, which is here."""
     code = 1
     try:
-        atexit._clear()
-        atexit.register(util._exit_function)  # type: ignore[attr-defined]
-        code = run()
+        code = run_to_the_end(run)
     finally:
-        try:
-            atexit._run_exitfuncs()
-        finally:
-            os._exit(code)
+        os._exit(code)
+
+
+def run_to_the_end(run: Any) -> Any:
+    """Do all that but the last step: the exit code."""
+    atexit._clear()
+    atexit.register(util._exit_function)  # type: ignore[attr-defined]
+    try:
+        return run()
+    finally:
+        atexit._run_exitfuncs()
 
 
 def begin(process_obj: Any, parent_sentinel: int | None) -> None:

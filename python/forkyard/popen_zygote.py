@@ -33,8 +33,8 @@ class Popen(popen_fork.Popen):
             raise _zygote.Refused
         things = (type(process_obj), process_obj._target)
         wanted = {str(getattr(thing, "__module__", None)) for thing in things}
-        self.pid, pidfd = _zygote.start(data, self._fds, sorted(wanted - {"None", "__main__"}))
-        self._adopt(pidfd=pidfd)
+        self.pid, child = _zygote.start(data, self._fds, sorted(wanted - {"None", "__main__"}))
+        self._adopt(child=child)
 
 
 def popen(process_obj: Any) -> Any:

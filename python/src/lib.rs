@@ -18,7 +18,7 @@ mod _forkyard {
     #[pymodule_export]
     use crate::memory::Memory;
     #[pymodule_export]
-    use crate::process::{Child, Cradle, after_fork_in_child, after_fork_in_parent, before_fork};
+    use crate::process::{Child, Cradle, after_fork_in_child, after_fork_in_parent, before_fork, populate};
     #[pymodule_export]
     use crate::queue::{Queue, Ready, detach};
     #[pymodule_export]

@@ -11,8 +11,10 @@
 //! every clone. In mappings that a userfaultfd watches, the kernel leaves that out; so one watches during the
 //! rehearsal, in the mode that never stops anybody.
 //!
+//! A clone that knows which pages it will need, and write to, has them made ready by [`populate`], in one call for many.
+//!
 //! # Safety
-//! Only clean pages of read-only mappings of files are dropped; the next access reads them from the file again. The
+//! Populating pages changes nothing that the program could see. Only clean pages of read-only mappings of files are dropped; the next access reads them from the file again. The
 //! two ioctls get live structures of the kernel's layout.
 #![allow(unsafe_code)]
 
@@ -110,6 +112,22 @@ pub fn keep_code(rehearsal: Rehearsal) -> Option<OwnedFd> {
     // SAFETY: malloc_trim(3) gives free memory back and touches no other.
     unsafe { libc::malloc_trim(0) };
     rehearsal.watch
+}
+
+/// Makes the pages of a range ready: to be read, or to be written to, where they are then this process's own.
+///
+/// # Errors
+/// `EINVAL`: before Linux 5.14. `ENOMEM`, `EFAULT`: part of it is not mapped, or not so.
+pub fn populate(start: usize, len: usize, write: bool) -> crate::Result<()> {
+    // linux/mman.h.
+    const MADV_POPULATE_READ: i32 = 22;
+    const MADV_POPULATE_WRITE: i32 = 23;
+    let advice = if write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
+    // SAFETY: the content of the pages stays as it is; a range that is not mapped is refused.
+    match unsafe { libc::madvise(start as *mut libc::c_void, len, advice) } {
+        0 => Ok(()),
+        _ => Err(crate::wait::last_errno()),
+    }
 }
 
 /// A read-only private mapping of a file.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use forkyard::__private::family;
 use forkyard_sys::clone::{Side, Template};
 use forkyard_sys::mmap::Mapping;
-use forkyard_sys::{Errno, memfd, thread};
+use forkyard_sys::{Errno, inherit, memfd, thread};
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -104,4 +104,13 @@ fn has_one_thread() -> bool {
 
 fn raise(errno: Errno) -> PyErr {
     PyOSError::new_err((errno.raw_os_error(), errno.to_string()))
+}
+
+/// Makes pages ready: triples of where they begin, how long they are, and whether they will be written to. What cannot be
+/// made ready comes when it is needed.
+#[pyfunction]
+pub(crate) fn populate(ranges: Vec<(usize, usize, bool)>) {
+    for (start, len, write) in ranges {
+        let _ = inherit::populate(start, len, write);
+    }
 }

@@ -5,5 +5,5 @@ mod cradle;
 mod keeper;
 
 pub(crate) use child::Child;
-pub(crate) use cradle::Cradle;
+pub(crate) use cradle::{Cradle, populate};
 pub(crate) use keeper::{after_fork_in_child, after_fork_in_parent, before_fork};
