@@ -37,11 +37,11 @@ pub use plan::{Mask, Plan, SpawnError, Step};
 pub use search::find_program;
 pub use system_signals::SystemSignals;
 
+use crate::clone::CloneArgs;
 use crate::fallback::{Feature, forced};
 use crate::wait::{last_errno, reap};
 use child::Image;
 use descriptors::Prepared;
-use raw::CloneArgs;
 use stack::Stack;
 
 /// `CLONE_CLEAR_SIGHAND` of linux/sched.h, Linux 5.5.

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::Dice;
 use forkyard::__private::family_census;
 use forkyard::channel::{ByteQueue, QueueBuilder, Sample};
 use forkyard::process::{Builder, Process, Start};
@@ -85,18 +86,6 @@ impl Shared {
 
 fn fill_of(producer: usize, number: usize) -> u8 {
     (producer * 31 + number) as u8
-}
-
-/// Chance, from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
 }
 
 #[forkyard::task]

@@ -12,6 +12,7 @@ use std::ops::{DerefMut, IndexMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::Dice;
 use forkyard::__private::family_census;
 use forkyard::process::{Builder, Process, Start};
 use forkyard::signal::Signal;
@@ -275,18 +276,6 @@ impl Worker {
             "{} ended by itself, in {at}",
             self.process.name()
         );
-    }
-}
-
-/// Which worker is next, and what happens to it.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
     }
 }
 

@@ -12,6 +12,7 @@ use libc::{c_int, c_long, c_void};
 use rustix::io::Errno;
 
 use crate::Result;
+use crate::clone::CloneArgs;
 
 /// True if a child on the caller's memory leaves the caller's errno alone.
 pub(super) const ERRNO_FREE: bool = cfg!(target_arch = "x86_64");
@@ -62,21 +63,6 @@ fn returned(result: isize) -> Result<c_long> {
         Ok(errno @ 1..4096) => Err(Errno::from_raw_os_error(errno.into())),
         _ => Ok(result as c_long),
     }
-}
-
-/// `struct clone_args` of linux/sched.h, first published size (64 bytes).
-#[repr(C)]
-#[derive(Debug, Default)]
-pub(super) struct CloneArgs {
-    pub(super) flags: u64,
-    pub(super) pidfd: u64,
-    pub(super) child_tid: u64,
-    pub(super) parent_tid: u64,
-    pub(super) exit_signal: u64,
-    /// The lowest byte of the stack.
-    pub(super) stack: u64,
-    pub(super) stack_size: u64,
-    pub(super) tls: u64,
 }
 
 /// clone3(2) of a child that begins in `entry`, on the stack that `args` tells; its pid. `ENOSYS` where this is not written for the

@@ -154,3 +154,15 @@ pub(crate) fn kill(pid: i32, signal: i32) {
     use std::os::fd::AsFd;
     forkyard_sys::pidfd::send_signal(pidfd.as_fd(), signal).unwrap();
 }
+
+/// Chance, from a seed that is not zero (xorshift, Marsaglia 2003).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
