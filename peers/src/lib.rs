@@ -8,6 +8,7 @@ pub mod kept;
 pub mod locks;
 pub mod options;
 pub mod procfs;
+pub mod queues;
 pub mod rounds;
 pub mod serve;
 pub mod server;
