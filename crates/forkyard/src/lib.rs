@@ -32,7 +32,8 @@
 //!   [`Event`](sync::Event), [`Barrier`](sync::Barrier), [`Once`](sync::Once), `Value` and `Array`. They are handles, which travel as arguments of
 //!   tasks; what they stand for is freed with the last holder, dropped or dead.
 //! - [`channel::Queue`] carries values between processes, and loses none of them; [`channel::ByteQueue`] carries bytes, which are read
-//!   where they lie. [`channel::pipe`] connects two; [`channel::Listener`] lets in who knows the key.
+//!   where they lie. [`channel::pipe`] connects two; [`channel::Listener`] lets in who knows the key. Both wait in poll and epoll, too
+//!   ([`channel::Ready`]), and in tasks of tokio with the feature of that name.
 //! - [`SharedMemory`] is bytes with a name or without; [`ShmSafe`](trait@ShmSafe) says which types may lie in shared memory.
 //! - [`family::observe`] looks at a running family, hung or stopped, from outside.
 //! - [`process::Program`] runs other programs: pipes to and from them, pipelines, `system`, `exec`.

@@ -130,6 +130,28 @@ fn works(queue: JoinableQueue<Vec<u8>>, seed: u64, over: Event, ready: Semaphore
     done
 }
 
+/// Puts and gets one and many, in a queue that grows.
+#[forkyard::task]
+fn grows(queue: Queue<Vec<u8>>, seed: u64, over: Event, ready: Semaphore) -> u64 {
+    let mut random = Random::new(seed);
+    let (mut done, mut put) = (0, 0);
+    ready.release().unwrap();
+    while !over.is_set() {
+        let count = random.below(40);
+        // Not without end, whatever the others get.
+        if random.below(2) == 0 && put < 20_000 {
+            let values = (0..count).map(|_| vec![2; random.below(300) as usize]);
+            done += u64::from(queue.put_many(values).is_ok());
+            put += count;
+        } else if random.below(2) == 0 && !queue.is_empty() {
+            done += u64::from(queue.try_get().is_ok());
+        } else {
+            (0..count).for_each(|_| done += u64::from(queue.get_timeout(BRIEF / 20).is_ok()));
+        }
+    }
+    done
+}
+
 /// Dies while it is at it, so that its part is repaired in what is garbled.
 #[forkyard::task]
 fn dies(queue: ByteQueue) {
@@ -163,6 +185,7 @@ fn a_family_with_a_scribbler(seed: u64) {
     let scribbles = Value::new(AtomicU64::new(0)).unwrap();
     let bytes = ByteQueue::bounded(CAPACITY).unwrap();
     let jobs = JoinableQueue::bounded(CAPACITY).unwrap();
+    let endless = Queue::<Vec<u8>>::unbounded().unwrap();
     let (ready, mut workers) = (Semaphore::new(0).unwrap(), Vec::new());
     for number in 0..2 {
         workers
@@ -176,7 +199,8 @@ fn a_family_with_a_scribbler(seed: u64) {
     // Now and then as often as it can, now and then so that much is put and got in between.
     let pause = [0, 1000, 100_000][seed as usize % 3];
     let mut scribblers = Vec::new();
-    for handle in [private::encode(&bytes).unwrap(), private::encode(&jobs).unwrap()] {
+    let handles = [private::encode(&bytes), private::encode(&jobs), private::encode(&endless)];
+    for handle in handles.map(Result::unwrap) {
         let arguments = (handle, seed, pause, scribbles.clone());
         scribblers.push(process::spawn(scribble, arguments).unwrap());
     }
@@ -189,6 +213,7 @@ fn a_family_with_a_scribbler(seed: u64) {
     }
     bytes.close();
     jobs.close();
+    endless.close();
     scribbled(&scribbles, 200);
     others_work();
     over.set().unwrap();
@@ -198,7 +223,7 @@ fn a_family_with_a_scribbler(seed: u64) {
         scribbler.wait_ended().unwrap();
     }
     // What is left of them is freed.
-    drop((bytes, jobs));
+    drop((bytes, jobs, endless));
     others_work();
 }
 
