@@ -57,7 +57,7 @@ tests() {
 # The integration tests that start processes: they are run again with each fallback forced. Not the two that stop or
 # step the zygote itself, which a fallback does without.
 process_tests() {
-    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|connection(_fd|_limits)?|fuzz_.*|family_queues|.*browser.*)$' |
+    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|connection(_fd|_limits)?|fuzz_.*|family_queues|asynchronous|bindings|.*browser.*)$' |
         grep -vxFf <(sync_tests)
 }
 
@@ -65,7 +65,7 @@ process_tests() {
 sync_tests() {
     integration_tests | grep -E "^--test=($sync)$"
 }
-sync='(stepkill_|storm_)?sync|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue|ready'
+sync='(stepkill_|storm_)?sync|storm_queue|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue(_.*)?|ready'
 
 integration_tests() {
     local path name
@@ -87,12 +87,14 @@ as_pid_1() {
 }
 
 step "format" 120 cargo fmt --all --check
-step "lints" 900 cargo clippy --quiet --workspace --all-targets -- -D warnings
+step "lints" 900 cargo clippy --quiet --workspace --all-targets --features forkyard/tokio -- -D warnings
 step "build" 900 cargo build --workspace --bins --examples
 step "build tests" 900 cargo test --workspace --no-run
 tests "unit and integration tests" 900 cargo test --workspace --no-fail-fast --tests
-step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
-tests "doc tests" 300 cargo test --workspace --no-fail-fast --doc
+tests "with the feature tokio" 600 \
+    cargo test --quiet -p forkyard --features tokio --no-fail-fast --test=asynchronous
+step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --features forkyard/tokio
+tests "doc tests" 300 cargo test --workspace --features forkyard/tokio --no-fail-fast --doc
 
 mapfile -t again < <(process_tests)
 for fallback in clone3 all; do
