@@ -52,7 +52,7 @@ impl DerefMut for Loan {
 pub struct Sample {
     message: Message,
     /// Where its memory may be wanted for another message.
-    queue: Option<Core>,
+    queue: Option<Box<Core>>,
 }
 
 impl Deref for Sample {
@@ -242,9 +242,12 @@ impl ByteQueue {
 
     #[inline]
     fn get_waiting(&self, wait: Wait) -> std::result::Result<Sample, GetError> {
-        let message = self.core.get(wait)?;
-        let queue = matches!(message, Message::Parcel(_)).then(|| self.core.clone());
-        Ok(Sample { message, queue })
+        let mut sample = Sample { message: Message::default(), queue: None };
+        self.core.get(wait, &mut sample.message)?;
+        if let Message::Parcel(_) = sample.message {
+            sample.queue = Some(Box::new(self.core.clone()));
+        }
+        Ok(sample)
     }
 
     /// How many messages there are, while others may put and get more.

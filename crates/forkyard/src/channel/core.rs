@@ -24,6 +24,9 @@ pub(super) const GET: u8 = 1;
 pub(super) const PUT: u8 = 2;
 pub(super) const JOIN: u8 = 3;
 
+/// So many spins there are between two looks at most.
+const LOOK_EVERY: u32 = 16;
+
 /// How long a call waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
@@ -84,25 +87,33 @@ impl Content for Parcel {
     }
 }
 
+/// A message that is copied by words, not by bytes.
+#[derive(Debug)]
+#[repr(C, align(8))]
+pub(crate) struct Short {
+    len: usize,
+    bytes: [u8; INLINE],
+}
+
 /// A message that was got.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
 pub(crate) enum Message {
-    Short([u8; INLINE], usize),
+    Short(Short),
     Long(Vec<u8>),
     Parcel(Parcel),
 }
 
 impl Default for Message {
     fn default() -> Message {
-        Message::Long(Vec::new())
+        Message::Short(Short { len: 0, bytes: [0; INLINE] })
     }
 }
 
 impl Message {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Message::Short(bytes, len) => &bytes[..*len],
+            Message::Short(short) => &short.bytes[..short.len],
             Message::Long(bytes) => bytes,
             Message::Parcel(parcel) => parcel.bytes(),
         }
@@ -110,9 +121,8 @@ impl Message {
 }
 
 /// What came of getting.
-#[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
 enum Got {
-    Message(Result<Message>),
+    Message(Result<()>),
     Nothing(Taken),
 }
 
@@ -307,25 +317,25 @@ impl Core {
 
     /// Gets the next message.
     #[inline]
-    pub(crate) fn get(&self, wait: Wait) -> std::result::Result<Message, Refused> {
+    pub(crate) fn get(&self, wait: Wait, into: &mut Message) -> std::result::Result<(), Refused> {
         let me = shm::me()?;
-        match self.get_now(me.id)? {
-            Some(message) => Ok(message),
-            None => self.wait(&self.shared.counters.items, me, wait, || self.get_now(me.id)),
+        match self.get_now(me.id, into)? {
+            Some(()) => Ok(()),
+            None => self.wait(&self.shared.counters.items, me, wait, || self.get_now(me.id, into)),
         }
     }
 
     #[inline]
-    fn get_now(&self, me: Id) -> std::result::Result<Option<Message>, Refused> {
+    fn get_now(&self, me: Id, into: &mut Message) -> std::result::Result<Option<()>, Refused> {
         loop {
             let got = match &self.links {
-                None => get_in(&self.ring, me),
-                Some(links) => self.get_linked(links, me)?,
+                None => get_in(&self.ring, me, into),
+                Some(links) => self.get_linked(links, me, into)?,
             };
             match got {
-                Got::Message(message) => {
+                Got::Message(read) => {
                     self.make_room(1);
-                    return message.map(Some).map_err(Refused::Failed);
+                    return read.map(Some).map_err(Refused::Failed);
                 }
                 Got::Nothing(Taken::Empty) => return Ok(None),
                 Got::Nothing(Taken::Closed) if shm::any_dead() && crate::sync::reap() => {}
@@ -344,20 +354,20 @@ impl Core {
     }
 
     #[inline]
-    fn get_linked(&self, links: &Links, me: Id) -> std::result::Result<Got, Refused> {
+    fn get_linked(&self, links: &Links, me: Id, into: &mut Message) -> std::result::Result<Got, Refused> {
         if self.shared.chain.has_aside()
-            && let Some(message) = self.get_aside(me)
+            && let Some(read) = self.get_aside(me, into)
         {
-            return Ok(Got::Message(message));
+            return Ok(Got::Message(read));
         }
-        match links.consuming.with(|link| get_in(&link.ring, me)) {
+        match links.consuming.with(|link| get_in(&link.ring, me, into)) {
             Some(Got::Nothing(Taken::Moved)) | None => {}
             Some(got) => return Ok(got),
         }
         loop {
             return Ok(match self.take_further(links, me)? {
-                (link, Taken::Message(spot)) => match deliver(&link.ring, spot, me) {
-                    Some(message) => Got::Message(message),
+                (link, Taken::Message(spot)) => match deliver(&link.ring, spot, me, into) {
+                    Some(read) => Got::Message(read),
                     None => continue,
                 },
                 (_, nothing) => Got::Nothing(nothing),
@@ -366,13 +376,13 @@ impl Core {
     }
 
     #[cold]
-    fn get_aside(&self, me: Id) -> Option<Result<Message>> {
+    fn get_aside(&self, me: Id, into: &mut Message) -> Option<Result<()>> {
         let walker = self.walker();
         while let Some((link, spot)) = walker.take_aside(me) {
-            let message = deliver(&link.ring, spot, me);
+            let read = deliver(&link.ring, spot, me, into);
             walker.retire();
-            if message.is_some() {
-                return message;
+            if read.is_some() {
+                return read;
             }
         }
         None
@@ -446,11 +456,15 @@ impl Core {
             Wait::Until(until) => (until, false),
             Wait::Interruptible(until) => (until, true),
         };
-        for _ in 0..primitive::SPINS {
+        let (mut spun, mut pause) = (0, 1);
+        while spun < primitive::SPINS {
             if let Some(done) = attempt()? {
                 return Ok(done);
             }
-            primitive::spin_loop();
+            // Longer and longer: who looks takes the words away from whoever is at work on them.
+            (0..pause).for_each(|_| primitive::spin_loop());
+            spun += pause;
+            pause = (2 * pause).min(LOOK_EVERY);
         }
         self.tidy();
         let mut waiting = None;
@@ -532,41 +546,47 @@ fn put_in(ring: &Ring<Layout>, me: Id, content: &impl Content) -> Committed {
 }
 
 /// Gets the next message of a ring.
-#[inline]
-fn get_in(ring: &Ring<Layout>, me: Id) -> Got {
+#[inline(always)]
+fn get_in(ring: &Ring<Layout>, me: Id, into: &mut Message) -> Got {
     loop {
         let spot = match ring.take(me) {
             Taken::Message(spot) => spot,
             nothing => return Got::Nothing(nothing),
         };
-        if let Some(message) = deliver(ring, spot, me) {
-            return Got::Message(message);
+        if let Some(read) = deliver(ring, spot, me, into) {
+            return Got::Message(read);
         }
     }
 }
 
 /// Reads a message that was taken, and releases it. `None`: it is somebody else's by now.
-#[inline]
-fn deliver(ring: &Ring<Layout>, spot: Spot, me: Id) -> Option<Result<Message>> {
-    let message = unpack(&ring.0, spot, me);
-    ring.release(spot, me).then_some(message)
+#[inline(always)]
+fn deliver(ring: &Ring<Layout>, spot: Spot, me: Id, into: &mut Message) -> Option<Result<()>> {
+    let read = unpack(&ring.0, spot, me, into);
+    ring.release(spot, me).then_some(read)
 }
 
-#[inline]
-fn unpack(layout: &Layout, spot: Spot, me: Id) -> Result<Message> {
+/// Reads a message into an empty one.
+#[inline(always)]
+fn unpack(layout: &Layout, spot: Spot, me: Id, into: &mut Message) -> Result<()> {
     let place = spot.place;
     if let Some((name, len)) = layout.parcel(place) {
-        return Parcel::take(name, len, me).map(Message::Parcel).ok_or_else(garbled);
+        *into = Parcel::take(name, len, me).map(Message::Parcel).ok_or_else(garbled)?;
+        return Ok(());
     }
     let len = layout.len(place);
-    if len <= INLINE {
-        let mut bytes = [0; INLINE];
-        layout.read(place, &mut bytes[..len]);
-        return Ok(Message::Short(bytes, len));
+    match into {
+        Message::Short(short) if len <= INLINE => {
+            short.len = len;
+            layout.read_short(place, len, &mut short.bytes);
+        }
+        _ => {
+            let mut bytes = vec![0; len];
+            layout.read(place, &mut bytes);
+            *into = Message::Long(bytes);
+        }
     }
-    let mut bytes = vec![0; len];
-    layout.read(place, &mut bytes);
-    Ok(Message::Long(bytes))
+    Ok(())
 }
 
 /// What a commit says; false: it is full.

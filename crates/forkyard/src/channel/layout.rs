@@ -264,6 +264,20 @@ impl Layout {
         usize::try_from(len).unwrap_or(usize::MAX).min(self.shape.inline())
     }
 
+    /// Reads a message of so many bytes, which fit, of a place that the caller has taken; and perhaps some bytes behind it.
+    #[inline]
+    pub(crate) fn read_short(&self, number: u32, len: usize, into: &mut [u8; INLINE]) {
+        // All that lies in the first line of a place.
+        const LINE: usize = 64 - PLACE_HEADER;
+        match self.at(number) {
+            // SAFETY: a place has 64 bytes at least, and is the caller's. A copy of a known length is a few moves.
+            Some(place) if len <= LINE => unsafe {
+                place.add(PLACE_HEADER).copy_to_nonoverlapping(NonNull::from(into).cast(), LINE);
+            },
+            _ => self.read(number, &mut into[..len]),
+        }
+    }
+
     /// Reads a message of a place that the caller has taken: as much of it as there is room for.
     #[inline]
     pub(crate) fn read(&self, number: u32, into: &mut [u8]) {
@@ -325,6 +339,19 @@ impl Words for Layout {
 
     fn size(&self, number: u32) -> u64 {
         self.field(number, 1).map_or(0, |len| len.load(Ordering::Relaxed) & !IN_PARCEL)
+    }
+
+    #[inline]
+    fn prefetch(&self, number: u32) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(place) = self.at(number) {
+            // SAFETY: a hint, which changes nothing.
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) place.as_ptr(), options(nostack, preserves_flags))
+            };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = number;
     }
 
     #[inline]

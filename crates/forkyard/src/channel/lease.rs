@@ -18,7 +18,7 @@ use crate::time::Deadline;
 
 /// A message that this process has taken. Dropped, it goes back.
 #[derive(Debug)]
-pub(crate) struct Lease<C: Borrow<Core> = Core> {
+pub(crate) struct Lease<C: Borrow<Core> = Box<Core>> {
     core: C,
     /// Where it lies, unless that is the queue itself.
     link: Option<Arc<Link>>,
@@ -194,7 +194,7 @@ impl Core {
     pub(crate) fn lease(&self, wait: Wait) -> std::result::Result<Lease, Refused> {
         let me = shm::me()?;
         let take = || match self.take(me.id)? {
-            (link, Taken::Message(spot)) => Ok(Some(Lease::new(self.clone(), link, spot, me.id))),
+            (link, Taken::Message(spot)) => Ok(Some(Lease::new(Box::new(self.clone()), link, spot, me.id))),
             (_, Taken::Empty) => Ok(None),
             // What somebody else is at work on may come back.
             (_, Taken::Closed) if !self.is_finished() => Ok(None),

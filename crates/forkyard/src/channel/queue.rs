@@ -261,7 +261,11 @@ impl<T: DeserializeOwned> Queue<T> {
 
     #[inline]
     fn get_waiting(&self, wait: Wait) -> std::result::Result<T, GetError> {
-        self.decode(self.core.get(wait)?)
+        let mut message = Message::default();
+        self.core.get(wait, &mut message)?;
+        let value = decode(message.bytes());
+        self.core.keep(message);
+        value.map_err(GetError::Failed)
     }
 
     /// Gets as many values as there are, up to `most`, waiting for the first one. What is no `T` is told of when it is the first.
@@ -300,13 +304,6 @@ impl<T: DeserializeOwned> Queue<T> {
 
     fn get_many_waiting(&self, most: usize, wait: Wait) -> std::result::Result<Vec<T>, GetError> {
         Ok(self.core.get_many(wait, most, decode)?)
-    }
-
-    #[inline]
-    fn decode(&self, message: Message) -> std::result::Result<T, GetError> {
-        let value = decode(message.bytes());
-        self.core.keep(message);
-        value.map_err(GetError::Failed)
     }
 
     /// Gets values until the queue is closed and empty. What is no `T` ends it too.

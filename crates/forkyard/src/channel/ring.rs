@@ -50,7 +50,12 @@ struct Producing {
 struct Consuming {
     /// All messages before this one were taken.
     head: PrivateU64,
+    /// All cells before this one are full, or were.
+    tail: PrivateU64,
 }
+
+/// A place is brought so many positions before it is wanted.
+const AHEAD: u64 = 6;
 
 /// Where the words of a queue are, and how many. The counts never change, and do not lie in shared memory.
 pub(crate) trait Words {
@@ -73,6 +78,8 @@ pub(crate) trait Words {
     /// Bytes of the message in a place.
     fn size(&self, number: u32) -> u64;
     fn known(&self) -> &Known;
+    /// Has a place brought here that is wanted soon.
+    fn prefetch(&self, number: u32);
 }
 
 /// What came of committing.
@@ -160,6 +167,11 @@ impl<W: Words> Ring<W> {
         let places = self.0.places();
         // Places become free in the order in which they were taken, or nearly so.
         let start = (gap.position as u32) % places;
+        let head = self.0.known().produced.head.load(Ordering::Relaxed);
+        // Before it was released it is better left to its consumer.
+        if gap.position.wrapping_sub(head) + AHEAD < self.0.capacity() {
+            self.prefetch_behind(start);
+        }
         (start..places).chain(0..start).find_map(|number| {
             let word = self.0.place(number)?;
             let seen = word.load(Ordering::SeqCst);
@@ -169,6 +181,12 @@ impl<W: Words> Ring<W> {
             self.note_position(number, UNKNOWN);
             Some(Spot { place: number, version })
         })
+    }
+
+    #[inline]
+    fn prefetch_behind(&self, number: u32) {
+        let wanted = number + AHEAD as u32;
+        self.0.prefetch(if wanted < self.0.places() { wanted } else { wanted - self.0.places() });
     }
 
     /// Notes the position of a message in a place that the caller has: for the order in which messages are taken back.
@@ -394,6 +412,10 @@ impl<W: Words> Ring<W> {
                     let next = position.wrapping_add(1);
                     if let Some(spot) = taken {
                         self.note_position(spot.place, position);
+                        // Before it is committed it is better left to its producer.
+                        if position + AHEAD < self.committed(position) {
+                            self.prefetch_behind(spot.place);
+                        }
                         known.store(next, Ordering::Relaxed);
                         // Others have taken messages too: they are told at once.
                         if position != begin || self.is_mark(position) {
@@ -415,6 +437,19 @@ impl<W: Words> Ring<W> {
             Self::advance(self.head(), position);
         }
         nothing
+    }
+
+    /// A position before which all were committed, looked up now and then.
+    #[inline]
+    fn committed(&self, position: u64) -> u64 {
+        let known = &self.0.known().consumed.tail;
+        let tail = known.load(Ordering::Relaxed);
+        if position & 7 != 0 || position + AHEAD < tail {
+            return tail;
+        }
+        let tail = self.tail().load(Ordering::Relaxed);
+        known.store(tail, Ordering::Relaxed);
+        tail
     }
 
     /// Takes a committed message, unless somebody has. `is_current`: its cell still says what it did.

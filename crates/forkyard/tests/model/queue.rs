@@ -72,6 +72,7 @@ impl Words for Arc<Queue> {
     fn known(&self) -> &Known {
         &self.known
     }
+    fn prefetch(&self, _: u32) {}
 }
 
 impl Queue {
