@@ -413,7 +413,7 @@ impl<W: Words> Ring<W> {
                     if let Some(spot) = taken {
                         self.note_position(spot.place, position);
                         // Before it is committed it is better left to its producer.
-                        if position + AHEAD < self.committed(position) {
+                        if self.0.capacity() > AHEAD && position + AHEAD < self.committed(position) {
                             self.prefetch_behind(spot.place);
                         }
                         known.store(next, Ordering::Relaxed);
