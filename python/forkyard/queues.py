@@ -70,9 +70,9 @@ class _Writer(_End):
 class _Queue(_forkyard.Queue):
     """What all kinds of queues have in common."""
 
-    def _attach_to(self, family: Any, state: bytes) -> None:
+    def _attach_to(self, family: Any, state: bytes, maxsize: int) -> None:
         _family.join(family)
-        self._attach(state)
+        self._attach(state, maxsize)
 
     def _state_for_child(self) -> tuple[Any, ...]:
         context.assert_spawning(self)
@@ -133,8 +133,8 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         """Make a queue; with room for ``maxsize`` objects, if that is more than 0."""
-        self._maxsize = maxsize if maxsize > 0 else _UNBOUNDED
-        self._make(max(maxsize, 0))
+        self._maxsize = maxsize if 0 < maxsize < _UNBOUNDED else _UNBOUNDED
+        self._make(0 if self._maxsize == _UNBOUNDED else maxsize)
         self._ignore_epipe = False
         self._opid = os.getpid()
 
@@ -143,7 +143,7 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
 
     def __setstate__(self, state: Any) -> None:
         family, shared, self._maxsize, self._ignore_epipe, self._opid = state
-        self._attach_to(family, shared)
+        self._attach_to(family, shared, 0 if self._maxsize == _UNBOUNDED else self._maxsize)
 
     def full(self) -> bool:
         """Return true if there is no room."""
@@ -216,7 +216,7 @@ class SimpleQueue(_Queue, queues.SimpleQueue):  # type: ignore[type-arg]
         return self._state_for_child()
 
     def __setstate__(self, state: Any) -> None:
-        self._attach_to(*state)
+        self._attach_to(*state, 0)
 
     def empty(self) -> bool:
         """Return true if there is nothing in it."""

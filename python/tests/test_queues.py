@@ -168,6 +168,25 @@ def count(numbers, index):
         numbers.put((index, number))
 
 
+def put_one(items):
+    items.put("late")
+
+
+def test_a_large_bound_takes_no_memory_before_there_are_so_many(ctx):
+    items = ctx.Queue(10_000_000)
+    assert not items.full()
+    items = ctx.Queue(2000)
+    items.put_many(range(2000))
+    assert items.full()
+    with pytest.raises(queue.Full):
+        items.put_nowait(0)
+    with pytest.raises(queue.Full):
+        items.put(b"x" * MIB, timeout=0.01)
+    process = start(ctx, put_one, items)
+    assert [items.get(timeout=30) for _ in range(2001)] == [*range(2000), "late"]
+    process.join()
+
+
 def test_a_queue_has_room_for_so_many():
     items = forkyard.Queue(2)
     assert items.empty()

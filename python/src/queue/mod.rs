@@ -13,7 +13,7 @@ mod view;
 pub(crate) use ready::Ready;
 pub(crate) use view::detach;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use forkyard::__private::channel::{Patience as Wait, Taken};
 use forkyard::channel::{ByteQueue, GetError, Loan, PutError, QueueBuilder};
@@ -40,7 +40,13 @@ pub(crate) struct Queue {
     closed: AtomicBool,
     /// Something was put by this process.
     used: AtomicBool,
+    /// Of a queue that would take much memory if it had room for so many from the beginning: how many. Producers look at it, and several at the
+    /// same time may each put one more.
+    most: AtomicUsize,
 }
+
+/// The largest bound that the core keeps.
+const KEPT: usize = 1024;
 
 /// Bytes of a message that lies in the queue itself.
 const INLINE: usize = 240;
@@ -56,16 +62,23 @@ impl Queue {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Queue {
-        Queue { handle: Handle::empty(), closed: AtomicBool::new(false), used: AtomicBool::new(false) }
+        Queue {
+            handle: Handle::empty(),
+            closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            most: AtomicUsize::new(0),
+        }
     }
 
     fn _make(&self, maxsize: usize) -> PyResult<()> {
         let builder = QueueBuilder::new().inline(INLINE);
-        let builder = if maxsize == 0 { builder } else { builder.items(maxsize) };
+        let builder = if (1..=KEPT).contains(&maxsize) { builder.items(maxsize) } else { builder };
+        self.bound(maxsize);
         self.handle.fill(builder.byte_queue())
     }
 
-    fn _attach(&self, state: &[u8]) -> PyResult<()> {
+    fn _attach(&self, state: &[u8], maxsize: usize) -> PyResult<()> {
+        self.bound(maxsize);
         self.handle.attach(state)
     }
 
@@ -177,6 +190,29 @@ impl Queue {
 }
 
 impl Queue {
+    fn bound(&self, maxsize: usize) {
+        if maxsize > KEPT {
+            self.most.store(maxsize, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits for room in a queue whose bound is kept here.
+    #[cold]
+    fn room(&self, py: Python<'_>, queue: &ByteQueue, most: usize, patience: Patience) -> PyResult<()> {
+        if queue.len() < most {
+            return Ok(());
+        }
+        let Patience::Until(until) = patience else { return Err(Full::new_err(())) };
+        let room = sleep(py, || match queue.wait_for_fewer(most, Wait::Until(until)) {
+            Err(PutError::Failed(_, error)) if is_interrupt(&error) => Slept::Interrupted,
+            room => Slept::Done(room),
+        })?;
+        match tried_put(room)? {
+            Tried::Done(()) => Ok(()),
+            Tried::NotNow => Err(Full::new_err(())),
+        }
+    }
+
     #[inline]
     fn check_open(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         if self.closed.load(Ordering::Relaxed) { Err(closed(slf)) } else { Ok(()) }
@@ -186,7 +222,12 @@ impl Queue {
     fn put_object(&self, slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, patience: Patience) -> PyResult<()> {
         let (py, queue) = (slf.py(), self.handle.get()?);
         self.used.store(true, Ordering::Relaxed);
-        match encode::encode(obj) {
+        let encoded = encode::encode(obj);
+        let most = self.most.load(Ordering::Relaxed);
+        if most > 0 && encoded.is_ok() {
+            self.room(py, queue, most, patience)?;
+        }
+        match encoded {
             Ok(Encoded::Short(bytes, len)) => put_bytes(py, queue, &bytes[..len], patience),
             Ok(Encoded::Long(bytes)) => put_bytes(py, queue, &bytes, patience),
             Ok(Encoded::Large(large)) => {

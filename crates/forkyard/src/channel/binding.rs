@@ -119,6 +119,22 @@ impl ByteQueue {
         Ok(Taken { lease: self.core().lease(patience.into())? })
     }
 
+    /// Waits until there are fewer messages than so many, which others may put meanwhile: of a queue that itself has no bound.
+    ///
+    /// # Errors
+    /// As those of [`put_deadline`](ByteQueue::put_deadline), or `EINTR`.
+    #[doc(hidden)]
+    pub fn wait_for_fewer(&self, than: usize, patience: Patience) -> std::result::Result<(), PutError<()>> {
+        let core = self.core();
+        let are_fewer = || Ok((core.len() < than).then_some(()));
+        let me = match shm::me() {
+            Ok(me) => me,
+            Err(error) => return Err(PutError::Failed((), error)),
+        };
+        core.wait(&core.header().counters.room, me, patience.into(), are_fewer)
+            .map_err(|refused| PutError::of((), refused))
+    }
+
     /// Puts a message.
     ///
     /// # Errors
