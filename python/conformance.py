@@ -43,7 +43,7 @@ FAST = (
 )
 
 MAIN = """
-import faulthandler, fnmatch, json, signal, sys, unittest
+import faulthandler, fnmatch, gc, json, signal, sys, unittest
 import _test_multiprocessing
 
 # A shell starts what runs in the background without it.
@@ -54,6 +54,8 @@ _test_multiprocessing.install_tests_in_module_dict(globals(), {method!r})
 
 class Result(unittest.TextTestResult):
     def startTest(self, test):
+        # What a failed test has left is not for the next one to warn of.
+        gc.collect()
         super().startTest(test)
         faulthandler.dump_traceback_later({limit}, exit=True)
         self.outcome, self.why = "pass", ""

@@ -21,7 +21,7 @@ import forkyard
 forkyard.set_forkserver_preload(["__main__", "pytest"])
 
 METHODS = ("zygote", "fork", "spawn", "forkserver")
-DEADLINE = 60
+DEADLINE = 240
 
 
 @pytest.fixture(params=METHODS)
@@ -77,7 +77,7 @@ def program(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., sub
     return run
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
     """Waits until the condition is true."""
     end = time.monotonic() + seconds
     while not condition():

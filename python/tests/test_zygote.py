@@ -218,7 +218,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["-c", "-"])
 def test_a_program_that_is_in_no_file(how):
     words = ["-c", TYPED] if how == "-c" else ["-"]
-    done = subprocess.run([sys.executable, *words], input=TYPED, capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, *words], input=TYPED, capture_output=True, text=True, timeout=200)
     assert (done.stdout, done.stderr) == ("hello zygote\n", "")
 
 
@@ -263,7 +263,7 @@ def test_in_the_first_process_of_a_namespace(tmp_path):
     path.write_text(REFUSED)
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     except FileNotFoundError:
         pytest.skip("there is no unshare(1) here")
     if "unshare:" in done.stderr:
