@@ -211,6 +211,7 @@ impl Core {
     pub(crate) fn join(&self, until: Deadline) -> Result<()> {
         let me = shm::me()?;
         let bell = &self.header().finished;
+        let mut waiting = None;
         loop {
             let seen = bell.announce();
             if self.is_finished() {
@@ -219,7 +220,7 @@ impl Core {
             if until.has_passed() {
                 return Err(Error::new("join a queue", Kind::TimedOut));
             }
-            let _waiting = shm::waiting_at(me, self.offset(), JOIN);
+            waiting.get_or_insert_with(|| shm::waiting_at(me, self.offset(), JOIN));
             // Whyever it ends, the next look tells.
             let _ = sleep(&Family, bell.word(), seen, &[], until.timeout());
         }

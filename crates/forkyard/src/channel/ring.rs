@@ -169,7 +169,7 @@ impl<W: Words> Ring<W> {
         let start = (gap.position as u32) % places;
         let head = self.0.known().produced.head.load(Ordering::Relaxed);
         // Before it was released it is better left to its consumer.
-        if gap.position.wrapping_sub(head) + AHEAD < self.0.capacity() {
+        if gap.position.wrapping_sub(head).saturating_add(AHEAD) < self.0.capacity() {
             self.prefetch_behind(start);
         }
         (start..places).chain(0..start).find_map(|number| {
@@ -413,7 +413,9 @@ impl<W: Words> Ring<W> {
                     if let Some(spot) = taken {
                         self.note_position(spot.place, position);
                         // Before it is committed it is better left to its producer.
-                        if self.0.capacity() > AHEAD && position + AHEAD < self.committed(position) {
+                        if self.0.capacity() > AHEAD
+                            && position.saturating_add(AHEAD) < self.committed(position)
+                        {
                             self.prefetch_behind(spot.place);
                         }
                         known.store(next, Ordering::Relaxed);
@@ -444,7 +446,7 @@ impl<W: Words> Ring<W> {
     fn committed(&self, position: u64) -> u64 {
         let known = &self.0.known().consumed.tail;
         let tail = known.load(Ordering::Relaxed);
-        if position & 7 != 0 || position + AHEAD < tail {
+        if position & 7 != 0 || position.saturating_add(AHEAD) < tail {
             return tail;
         }
         let tail = self.tail().load(Ordering::Relaxed);
