@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from . import _family, _forkyard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -96,11 +96,17 @@ class _Queue(_forkyard.Queue):
 
     async def get_async(self) -> Any:
         """Take out the next object, waiting for one in asyncio if need be."""
-        return await self._patiently(lambda: _get(self, False), False)
+        return await self._patiently(self._get_now, False)
 
     async def put_async(self, obj: Any) -> None:
         """Put an object, waiting in asyncio for room if need be."""
-        await self._patiently(lambda: _put(self, obj, False), True)
+        await self._patiently(lambda: self._put_now(obj), True)
+
+    def _get_now(self) -> Any:
+        return _get(self, False)
+
+    def _put_now(self, obj: Any) -> None:
+        _put(self, obj, False)
 
     async def _patiently(self, call: Callable[[], Any], puts: bool) -> Any:
         with contextlib.suppress(Empty, Full):
@@ -144,6 +150,12 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
     def __setstate__(self, state: Any) -> None:
         family, shared, self._maxsize, self._ignore_epipe, self._opid = state
         self._attach_to(family, shared, 0 if self._maxsize == _UNBOUNDED else self._maxsize)
+
+    def _get_now(self) -> Any:
+        return self.get(False)
+
+    def _put_now(self, obj: Any) -> None:
+        self.put(obj, False)
 
     def full(self) -> bool:
         """Return true if there is no room."""
@@ -195,6 +207,11 @@ class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]
         except BaseException:
             self._unfinished_tasks.acquire(False)
             raise
+
+    def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Put several objects, in this order, waiting for room if need be."""
+        for obj in objs:
+            self.put(obj, block, timeout)
 
     def task_done(self) -> None:
         """Report that an object which was got is done."""

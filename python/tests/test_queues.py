@@ -542,8 +542,9 @@ def test_join_waits_for_what_is_done(ctx):
     processes = [start(ctx, work, items, done) for _ in range(2)]
     for number in range(20):
         items.put(number)
+    items.put_many(range(20, 40))
     items.join()
-    assert sorted(done.get() for _ in range(20)) == list(range(20))
+    assert sorted(done.get() for _ in range(40)) == list(range(40))
     with pytest.raises(ValueError, match="too many times"):
         items.task_done()
     for process in processes:

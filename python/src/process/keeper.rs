@@ -124,10 +124,10 @@ pub(super) fn unwatch(child: &State) {
     if key == 0 {
         return;
     }
-    if let Some(keeper) = lock(&KEEPER).as_ref() {
-        if lock(&keeper.shared.children).remove(&key).is_some() {
-            let _ = keeper.shared.set.remove(child.pidfd.as_fd());
-        }
+    if let Some(keeper) = lock(&KEEPER).as_ref()
+        && lock(&keeper.shared.children).remove(&key).is_some()
+    {
+        let _ = keeper.shared.set.remove(child.pidfd.as_fd());
     }
 }
 
