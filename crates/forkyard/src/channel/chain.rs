@@ -14,8 +14,8 @@ use crate::shm::Id;
 /// The name of the segment that lies in the queue itself. 0 is none.
 pub(crate) const ROOT: u64 = 1;
 
-/// No arena has room for more segments: whoever meets more is led astray.
-const MOST: usize = 1 << 24;
+/// No queue grows to more segments, of 1024 messages most of them: whoever meets more is led astray.
+pub(crate) const MOST: usize = 1 << 22;
 
 /// Where the segments of a queue are. All by compare-and-exchange, by anybody; but `last` and `aside` are hints.
 #[repr(C, align(64))]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::bell::Bell;
-use super::chain::{Garbled, Segment, Walker};
+use super::chain::{Garbled, MOST, Segment, Walker};
 use super::layout::{Header, INLINE, Layout, Shape};
 use super::links::Links;
 use super::ring::{Committed, Ring, Taken, Words};
@@ -302,17 +302,19 @@ impl Core {
     ) -> std::result::Result<bool, Refused> {
         let walker = self.walker();
         let mut at = links.producing.get().map_or_else(|| walker.last(), Ok)?;
-        loop {
+        for _ in 0..MOST {
             match put_in(&at.ring, me, content) {
-                Committed::Done => break,
+                Committed::Done => {
+                    self.shared.chain.note_last(at.name());
+                    links.producing.set(&at);
+                    return Ok(true);
+                }
                 Committed::Full => walker.grow(&at, at.larger())?,
                 Committed::Moved => at = walker.behind(&at)?,
                 refused => return told(refused),
             }
         }
-        self.shared.chain.note_last(at.name());
-        links.producing.set(&at);
-        Ok(true)
+        Err(garbled().into())
     }
 
     /// Gets the next message.
@@ -503,7 +505,8 @@ impl Core {
         let Some(links) = &self.links else { return ask(&self.ring) };
         let walker = self.walker();
         let mut at = links.producing.get().map_or_else(|| walker.last(), Ok);
-        while let Ok(link) = at {
+        for _ in 0..MOST {
+            let Ok(link) = at else { break };
             match ask(&link.ring) {
                 Committed::Moved => at = walker.behind(&link),
                 told => return told,
