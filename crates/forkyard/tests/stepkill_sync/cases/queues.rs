@@ -122,7 +122,7 @@ pub(crate) const CASES: &[Case] = &[
             let fill = "growing.fill growing.put growing.get_segment growing.get";
             stage.expect(C, fill, &["ok ok ok ok"]).map(drop)
         },
-        most: Some(40),
+        most: Some(24),
         ..Case::new("Queue: shrink", "/ growing.try /", |stage| {
             stage.settle()?;
             stage.expect(B, "growing.drain", &["nothing"])?;
