@@ -114,12 +114,17 @@ def run_to_the_end(run: Any) -> Any:
 
 
 def begin(process_obj: Any, parent_sentinel: int | None) -> None:
-    """In a child: say who it is, and have the kernel end it with its parent if it is a daemon, or serves it alone.
+    """In a child: say who it is, and have the kernel end it with its parent if it is a daemon, or serves it alone; otherwise if
+    its parent is killed.
 
     The parent's end of the pipe is closed when the parent ends, however that happens; the kernel then sends the signal.
     """
     _forkyard.introduce(process_obj.name, process_obj.daemon)
-    if parent_sentinel is None or not (process_obj.daemon or _serves(process_obj)):
+    if parent_sentinel is None:
+        return
+    if not (process_obj.daemon or _serves(process_obj)):
+        # It may outlive a parent that ends by itself, or by SIGTERM.
+        _forkyard.end_with_killed(process_obj._parent_pid, parent_sentinel)
         return
     fcntl.fcntl(parent_sentinel, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(parent_sentinel, fcntl.F_SETSIG, signal.SIGKILL)

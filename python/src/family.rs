@@ -4,9 +4,10 @@
 //! Whoever calls `attach` gives a descriptor away: it is the only place where a number becomes an owned descriptor.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use forkyard::__private::family;
+use forkyard_sys::{Errno, bereaved};
 use pyo3::prelude::*;
 
 use crate::error::raise;
@@ -32,6 +33,18 @@ pub(crate) fn attach(fd: RawFd) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn reap(py: Python<'_>) -> bool {
     py.detach(family::reap)
+}
+
+/// From here on this process ends when that one is killed; the pipe tells when it ends.
+#[pyfunction]
+pub(crate) fn end_with_killed(pid: i32, pipe: RawFd) -> PyResult<()> {
+    // SAFETY: the caller keeps it open as long as the call lasts.
+    let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
+    match bereaved::end_with_killed(pid, pipe) {
+        // It has ended, and nobody knows how.
+        Err(Errno::SRCH) => Ok(()),
+        result => Ok(result.map_err(std::io::Error::from)?),
+    }
 }
 
 /// Says what this process is called, and whether it ends with its parent.

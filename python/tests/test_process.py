@@ -98,6 +98,46 @@ def test_daemons_end_with_a_killed_parent(program, method, tmp_path):
     eventually(lambda: all(state(pid) in (None, "Z") for pid in pids))
 
 
+OTHERS = """
+import os, signal, sys
+import forkyard as multiprocessing
+
+def child(queue):
+    queue.put(os.getpid())
+    multiprocessing.parent_process().join()
+    print("outlived", flush=True)
+
+def parent(queue):
+    ctx = multiprocessing.get_context(sys.argv[1])
+    ctx.Process(target=child, args=(queue,)).start()
+    child(queue)
+
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    queue = ctx.SimpleQueue()
+    ctx.Process(target=child, args=(queue,)).start()
+    print(queue.get(), flush=True)
+    if sys.argv[2] == "9":
+        ctx.Process(target=parent, args=(queue,)).start()
+        print(queue.get(), queue.get(), flush=True)
+    os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+def test_whoever_is_no_daemon_ends_with_a_killed_parent_too(program, method):
+    done = program(OTHERS, method, "9")
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    # They have all closed their output by now.
+    assert len(done.stdout.split()) == 3 and "outlived" not in done.stdout
+    eventually(lambda: all(state(int(pid)) in (None, "Z") for pid in done.stdout.split()))
+
+
+def test_whoever_is_no_daemon_outlives_a_parent_that_was_asked_to_end(program, method):
+    done = program(OTHERS, method, "15")
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert done.stdout.endswith("outlived\n")
+
+
 LOCK_IN_MAIN = """
 import subprocess
 import sys

@@ -14,6 +14,7 @@
 )))]
 compile_error!("forkyard runs on Linux with glibc, on x86-64 and aarch64; other targets are not supported");
 
+pub mod bereaved;
 pub mod clone;
 pub mod epoll;
 pub mod exec;
