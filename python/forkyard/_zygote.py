@@ -25,7 +25,7 @@ _ATTEMPTS = 3
 
 
 # A child: its pid and handle.
-Made = tuple[int, _forkyard.Child]
+Made = tuple[int, "_forkyard.Child | popen_fork._Gone"]
 
 
 class Refused(Exception):  # noqa: N818
@@ -117,7 +117,7 @@ class _Zygote:
         if errno:
             raise Refused
         # Without room for the descriptor it is opened by number: the child is this process's own, and not reaped.
-        return pid, _forkyard.Child(received[0] if received else os.pidfd_open(pid))
+        return pid, _forkyard.Child(received[0]) if received else popen_fork.child_of(pid)
 
     def order_spare(self, server: _launch.Server) -> None:
         """Have a child made ahead. The answer is waited for when it is needed."""
@@ -149,7 +149,7 @@ class _Zygote:
             return None
         server.end(patience)
         born = self.cradle.born() if asked is not None else 0
-        made = (born, _forkyard.Child(os.pidfd_open(born))) if born else None
+        made = (born, popen_fork.child_of(born)) if born else None
         return None if asked == _server.SPARE else made
 
     def forget(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -19,10 +20,40 @@ __all__ = ["Popen"]
 _lifelines: set[int] = set()
 
 
+class _Gone:
+    """A child that had ended before it was looked at, in a program that ignores SIGCHLD: nobody knows how."""
+
+    def __init__(self) -> None:
+        # Readable, as all that has ended.
+        self.file = os.fdopen(os.memfd_create("forkyard-gone", os.MFD_CLOEXEC), "rb", buffering=0)
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def poll(self) -> int:
+        return 255
+
+    def send_signal(self, signal: int) -> None:
+        raise ProcessLookupError(errno.ESRCH, "the process has ended")
+
+
+def child_of(pid: int) -> _forkyard.Child | _Gone:
+    """Return the handle of a child that has just been started."""
+    try:
+        return _forkyard.Child(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return _Gone()
+    except OSError:
+        # There is no room for it, and nobody will know of it.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
 class Popen(popen_fork.Popen):
     """A child that is a copy of this process."""
 
-    _child: _forkyard.Child
+    _child: _forkyard.Child | _Gone
     _fds: list[int]
     finalizer: Any
 
@@ -43,11 +74,11 @@ class Popen(popen_fork.Popen):
         os.close(parents_life)
         self._adopt(lifeline)
 
-    def _adopt(self, *lifeline: int, child: _forkyard.Child | None = None) -> None:
+    def _adopt(self, *lifeline: int, child: _forkyard.Child | _Gone | None = None) -> None:
         """Watch the child that has just been started. It watches the other end of the lifeline."""
         _lifelines.update(lifeline)
         self.finalizer = util.Finalize(self, _close, lifeline)
-        self._child = child or _forkyard.Child(os.pidfd_open(self.pid))
+        self._child = child or child_of(self.pid)
         self.sentinel = self._child.fileno()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:

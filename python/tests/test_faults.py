@@ -141,6 +141,12 @@ def test_a_status_that_somebody_else_took_is_no_hang(method):
         told.get()
         process.kill()
         process.join()
+        for _ in range(3):
+            quick = ctx.Process(target=nothing)
+            quick.start()
+            quick.join()
+            assert quick.exitcode in (0, 255)
+            quick.close()
     finally:
         signal.signal(signal.SIGCHLD, old)
     # What the kernel still knows of it; the code that stands for an unknown one where that is nothing.
