@@ -15,6 +15,7 @@ from multiprocessing.queues import Full as Full
 from typing import TYPE_CHECKING, Any
 
 from . import _family, _forkyard
+from .synchronize import _FORK_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,12 +71,17 @@ class _Writer(_End):
 class _Queue(_forkyard.Queue):
     """What all kinds of queues have in common."""
 
+    # One that was made for forks is refused to other children, as the standard library's is.
+    _is_fork_ctx = False
+
     def _attach_to(self, family: Any, state: bytes, maxsize: int) -> None:
         _family.join(family)
         self._attach(state, maxsize)
 
     def _state_for_child(self) -> tuple[Any, ...]:
         context.assert_spawning(self)
+        if self._is_fork_ctx:
+            raise RuntimeError(_FORK_ONLY)
         popen = context.get_spawning_popen()
         _family.keep(self)
         return _family.handle(popen), self._state()
@@ -143,6 +149,7 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
         self._make(0 if self._maxsize == _UNBOUNDED else maxsize)
         self._ignore_epipe = False
         self._opid = os.getpid()
+        self._is_fork_ctx = ctx.get_start_method() == "fork"
 
     def __getstate__(self) -> Any:
         return (*self._state_for_child(), self._maxsize, self._ignore_epipe, self._opid)
@@ -228,6 +235,7 @@ class SimpleQueue(_Queue, queues.SimpleQueue):  # type: ignore[type-arg]
     def __init__(self, *, ctx: Any) -> None:
         """Make a queue."""
         self._make(0)
+        self._is_fork_ctx = ctx.get_start_method() == "fork"
 
     def __getstate__(self) -> Any:
         return self._state_for_child()
