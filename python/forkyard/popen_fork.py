@@ -145,10 +145,10 @@ def run_to_the_end(run: Any) -> Any:
 
 
 def begin(process_obj: Any, parent_sentinel: int | None) -> None:
-    """In a child: say who it is, and have the kernel end it with its parent if it is a daemon, or serves it alone; otherwise if
-    its parent is killed.
+    """In a child: say who it is, and have the kernel end it with its parent if it is a daemon, or serves it alone.
 
-    The parent's end of the pipe is closed when the parent ends, however that happens; the kernel then sends the signal.
+    Otherwise it ends if its parent is killed. The parent's end of the pipe is closed when the parent ends, however that
+    happens; the kernel then sends the signal.
     """
     _forkyard.introduce(process_obj.name, process_obj.daemon)
     if parent_sentinel is None:

@@ -128,7 +128,8 @@ def test_whoever_is_no_daemon_ends_with_a_killed_parent_too(program, method):
     done = program(OTHERS, method, "9")
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     # They have all closed their output by now.
-    assert len(done.stdout.split()) == 3 and "outlived" not in done.stdout
+    assert len(done.stdout.split()) == 3
+    assert "outlived" not in done.stdout
     eventually(lambda: all(state(int(pid)) in (None, "Z") for pid in done.stdout.split()))
 
 
