@@ -34,22 +34,31 @@ fn left_in(group: &Path) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let (most, used) = (number("memory.max")?, number("memory.current")?);
-    // Files that nobody uses just now give way.
-    let cache = read("memory.stat").and_then(|text| {
-        text.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse::<u64>().ok()
-    });
-    Some(most.saturating_sub(used.saturating_sub(cache.unwrap_or(0))))
+    let cache = read("memory.stat").map_or(0, |text| reclaimable_in(&text));
+    Some(most.saturating_sub(used.saturating_sub(cache)))
+}
+
+/// What gives way to others in a group: its share of the page cache, without shared memory, and what the kernel keeps about files.
+fn reclaimable_in(stat: &str) -> u64 {
+    const GIVES_WAY: [&str; 3] = ["inactive_file", "active_file", "slab_reclaimable"];
+    let lines = stat.lines().filter_map(|line| line.split_once(' '));
+    let sizes = lines.filter(|(name, _)| GIVES_WAY.contains(name)).map(|(_, size)| size.parse::<u64>());
+    sizes.map(|size| size.unwrap_or(0)).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::available_in;
+    use super::{available_in, reclaimable_in};
 
     #[test]
     fn the_kernels_words_are_read() {
         assert_eq!(available_in("MemTotal: 5 kB\nMemAvailable:      12 kB\n"), Some(12 * 1024));
         assert_eq!(available_in("MemTotal: 5 kB\n"), None);
         assert_eq!(available_in("MemAvailable: many kB\n"), None);
+        assert_eq!(
+            reclaimable_in("anon 9\nactive_file 1\ninactive_file 20\nslab_reclaimable 300\nshmem 9\n"),
+            321
+        );
         assert!(super::available().is_some_and(|bytes| bytes > 0));
     }
 }
