@@ -43,6 +43,9 @@ fn kill_above_a_program(requester: &mut Requester, what: &str, zygote_first: boo
     if zygote_first {
         trace::kill(requester.only_server(&[pid])?);
         requester.only_server(&[pid])?;
+        // It is there, but has to come to the point where it knows whom it guards: it does before it answers.
+        let _the_child = requester.runs();
+        requester.undisturbed()?;
     }
     trace::kill(requester.pid);
     nobody_is_left()
