@@ -72,12 +72,14 @@ fn kill_if_marked(pid: Pid, token: &[u8]) -> Look {
     }
 }
 
-/// True for a process that has memory, which a kernel thread or a dead process has not, and no place for an environment, which one
-/// without variables has: `vsize` and `env_end` of proc_pid_stat(5), its 23rd and 51st field.
+/// Of a process whose environment was found empty: true unless it has no variables, or no memory, as a kernel thread or a dead process.
+/// `vsize`, `env_start` and `env_end` of proc_pid_stat(5) are its 23rd, 50th and 51st field. The last two are zero in the middle of an
+/// exec; where there is something between them now, the exec was over between two looks.
 fn executes(stat: &str) -> bool {
     let Some((_, after_name)) = stat.rsplit_once(')') else { return false };
     let number = |field: usize| after_name.split_whitespace().nth(field - 3)?.parse::<u64>().ok();
-    number(23).is_some_and(|size| size > 0) && number(51) == Some(0)
+    let (start, end) = (number(50), number(51));
+    number(23).is_some_and(|size| size > 0) && end.is_some() && (end == Some(0) || start < end)
 }
 
 #[cfg(test)]
@@ -86,18 +88,19 @@ mod tests {
 
     #[test]
     fn a_process_between_two_programs_is_told_from_others() {
-        let stat = |size: u64, end: u64| {
+        let stat = |size: u64, start: u64, end: u64| {
             let fields = (3..=52).map(|field| match field {
                 23 => size.to_string(),
+                50 => start.to_string(),
                 51 => end.to_string(),
                 other => other.to_string(),
             });
             format!("7 (a) b) {}\n", fields.collect::<Vec<_>>().join(" "))
         };
-        assert!(executes(&stat(4096, 0)));
-        assert!(!executes(&stat(4096, 9)), "it has a place for them");
-        assert!(!executes(&stat(0, 0)), "it has no memory");
-        assert!(!executes(&std::fs::read_to_string("/proc/self/stat").unwrap()));
+        assert!(executes(&stat(4096, 0, 0)), "in the middle");
+        assert!(executes(&stat(4096, 7, 9)), "it was, and has variables by now");
+        assert!(!executes(&stat(4096, 9, 9)), "it has no variables");
+        assert!(!executes(&stat(0, 0, 0)), "it has no memory");
         assert!(!executes("7 (cut"));
     }
 }
