@@ -1,5 +1,9 @@
 //! Starting programs: what arrives in them, what a failure leaves behind.
-#![allow(unsafe_code, clippy::unwrap_used)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};

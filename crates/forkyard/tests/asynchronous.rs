@@ -1,7 +1,7 @@
 //! Queues and connections in tasks of tokio, with ordinary processes at the other end.
 
 #![cfg(feature = "tokio")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -1,6 +1,12 @@
 //! What bindings for other languages use: memory that the family keeps, and messages that are looked at where they lie.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Other programs: what they get, what they give, and what remains of them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::collections::BTreeSet;
 use std::fs::File;

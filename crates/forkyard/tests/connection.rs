@@ -1,6 +1,6 @@
 //! Pipes, listeners and clients, with processes of ours and with Python's.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

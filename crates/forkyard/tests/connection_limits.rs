@@ -1,6 +1,6 @@
 //! Deaths, deadlines, floods and long messages: what a connection and a listener bear.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

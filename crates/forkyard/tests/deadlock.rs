@@ -1,6 +1,12 @@
 //! Deadlocks: one of each circle is told who is in it, and the others go on.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 mod common;
 

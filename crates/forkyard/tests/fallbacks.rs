@@ -2,7 +2,13 @@
 //!
 //! This is the short form, in every test run: one body, run again by this binary. `ci/test.sh` runs all process tests so.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 mod common;
 

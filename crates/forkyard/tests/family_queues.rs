@@ -1,6 +1,6 @@
 //! The queues of a family seen from outside: what is in them, what went through them, and who waits at which end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -3,7 +3,7 @@
 //!
 //! About 2 s each; 60 s with `FORKYARD_LONG=1`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -3,7 +3,7 @@
 //!
 //! 3 s; 60 s with `FORKYARD_LONG=1`. Every call has a deadline; one that does not keep it makes its family hang, which is ended.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Daemons, orphans, zombies: what remains of a family, and when.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! A zygote whose requester was killed before it found out that it is one ends, and does not run main.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Queues bounded by bytes, whoever is killed; and the simple queue.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The descriptor of a queue: it tells of messages, of room and of the end, to as many as ask, whoever dies.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -3,7 +3,13 @@
 //! Each limit is raised step by step from where nothing fits to where the start succeeds, each time in a fresh
 //! process, so that every step of a start meets it once.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 mod common;
 

@@ -1,5 +1,9 @@
 //! Handlers and `process::fork`, in a program whose only thread is main's: the test harness would have its own.
-#![allow(unsafe_code, clippy::unwrap_used)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 use std::sync::mpsc;
 use std::time::Duration;

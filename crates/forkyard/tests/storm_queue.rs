@@ -4,7 +4,7 @@
 //! 4 s in all; 60 s with `FORKYARD_LONG=1`. A producer counts a message after its put, a consumer notes one after its get; so of each dead
 //! producer there may be one more than it counted, and by each dead consumer one may be missing that it had got.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

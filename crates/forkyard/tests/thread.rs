@@ -1,5 +1,10 @@
 //! Threads with the interface of processes.
-#![allow(unsafe_code, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -3,7 +3,13 @@
 //!
 //! `FORKYARD_LONG=1` runs the 10 000 starts of the promise, `FORKYARD_SEED=n` the choices of an earlier run.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic; each unsafe block has its own reason"
+)]
 
 mod common;
 

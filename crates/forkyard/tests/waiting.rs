@@ -1,6 +1,6 @@
 //! Waiting: for any child, for one by number, for several with other descriptors; each end is told once.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod common;
 

@@ -4,7 +4,7 @@
 //! Arguments choose operations by a part of their names. With `FORKYARD_STEPKILL=all` every instruction is a point,
 //! which takes long.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod child;
 #[path = "../common/mod.rs"]

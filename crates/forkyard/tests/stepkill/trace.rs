@@ -4,7 +4,7 @@
 //!
 //! # Safety
 //! ptrace and waitpid get numbers, null, or pointers to live local variables of the type that they fill.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "each unsafe block has its own reason")]
 
 use std::ffi::c_long;
 use std::io;

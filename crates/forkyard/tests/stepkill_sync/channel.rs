@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //! fcntl gets numbers; a descriptor's number is taken over once, by the process that inherited it for this.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "each unsafe block has its own reason")]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::unix::net::UnixDatagram;

@@ -3,7 +3,7 @@
 //!
 //! # Safety
 //! fork in a process of one thread; the copy calls the kernel only.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "each unsafe block has its own reason")]
 
 use std::fmt;
 use std::os::fd::OwnedFd;

@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //! The calls take a number and change nothing.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "each unsafe block has its own reason")]
 
 /// Made before the operation.
 pub(crate) const BEGIN: libc::c_long = libc::SYS_getsid;

@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //! The mapping is anonymous, shared with forks, never undone, and zero is a value of what lies there.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "each unsafe block has its own reason")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
