@@ -108,6 +108,8 @@ tests "without clone-parent" 300 \
 tests "without close-range and pidfd-info" 240 \
     env FORKYARD_TEST_FALLBACK=close-range,pidfd-info cargo test --quiet -p forkyard --no-fail-fast \
     --test=process --test=lifetime --test=waiting --test=identity --test=surroundings --test=command
+tests "servers without memfd-exec" 180 \
+    env FORKYARD_TEST_FALLBACK=memfd-exec cargo test --quiet -p forkyard --no-fail-fast --test=serve
 mapfile -t again_sync < <(sync_tests)
 tests "without futex-waitv" 480 \
     env FORKYARD_TEST_FALLBACK=futex-waitv cargo test --quiet -p forkyard --no-fail-fast --lib "${again_sync[@]}"

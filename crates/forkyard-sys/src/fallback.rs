@@ -23,17 +23,20 @@ pub enum Feature {
     PidfdInfo,
     /// futex_waitv(2), Linux 5.16: sleeping on one word at a time, in slices.
     FutexWaitv,
+    /// Executing a memfd, refused by `vm.memfd_noexec` and some sandboxes: a clone of the zygote instead.
+    MemfdExec,
 }
 
 /// The environment variable that forces fallbacks.
 pub const VARIABLE: &str = "FORKYARD_TEST_FALLBACK";
 
-const NAMES: [(Feature, &str); 5] = [
+const NAMES: [(Feature, &str); 6] = [
     (Feature::Clone3, "clone3"),
     (Feature::CloneParent, "clone-parent"),
     (Feature::CloseRange, "close-range"),
     (Feature::PidfdInfo, "pidfd-info"),
     (Feature::FutexWaitv, "futex-waitv"),
+    (Feature::MemfdExec, "memfd-exec"),
 ];
 
 /// True if a test asked to do without this feature.

@@ -4,7 +4,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 
+use rustix::io::Errno;
+
 use crate::Result;
+use crate::fallback::{Feature, forced};
 
 /// Makes a memfd of `size` bytes, sparse, sealed against shrinking, growing and further seals: whoever maps it
 /// cannot be hit by a SIGBUS because somebody truncated it.
@@ -47,7 +50,7 @@ pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
 pub fn commit(fd: impl AsFd, offset: u64, len: u64) -> Result<()> {
     loop {
         match rustix::fs::fallocate(&fd, FallocateFlags::empty(), offset, len) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             result => return result,
         }
     }
@@ -59,20 +62,46 @@ pub fn commit(fd: impl AsFd, offset: u64, len: u64) -> Result<()> {
 /// As [`create_sealed`] and write(2).
 pub fn holding(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
+    write_all(&fd, bytes)?;
+    Ok(fd)
+}
+
+fn write_all(fd: &OwnedFd, bytes: &[u8]) -> Result<()> {
     let mut rest = bytes;
     let mut at = 0;
     while !rest.is_empty() {
-        match rustix::io::pwrite(&fd, rest, at) {
-            Ok(0) => return Err(rustix::io::Errno::NOSPC),
+        match rustix::io::pwrite(fd, rest, at) {
+            Ok(0) => return Err(Errno::NOSPC),
             Ok(n) => {
                 rest = &rest[n..];
                 at += n as u64;
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(fd)
+    Ok(())
+}
+
+/// A memfd that holds this program, sealed against every change, close-on-exec. Its number is above 9, so that low numbers can be
+/// placed in the process that executes it.
+///
+/// # Errors
+/// `EACCES`: programs in memory are not allowed here (`vm.memfd_noexec`). As [`holding`] and fcntl(2).
+pub fn program(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    if forced(Feature::MemfdExec) {
+        return Err(Errno::ACCESS);
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // The flag is as old as Linux 6.3; before it, every memfd may be executed.
+    let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        made => made?,
+    };
+    write_all(&fd, bytes)?;
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&fd, seals)?;
+    rustix::io::fcntl_dupfd_cloexec(&fd, 10)
 }
 
 /// Everything in a memfd, from its start, whatever its position.
@@ -88,10 +117,10 @@ pub fn contents(fd: impl AsFd, limit: u64) -> Result<Vec<u8>> {
     let stat = rustix::fs::fstat(&fd)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size > limit {
-        return Err(rustix::io::Errno::FBIG);
+        return Err(Errno::FBIG);
     }
     if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size {
-        return Err(rustix::io::Errno::INVAL);
+        return Err(Errno::INVAL);
     }
     let size = usize::try_from(size).map_err(|_| rustix::io::Errno::FBIG)?;
     let mut bytes = Vec::new();
@@ -102,7 +131,7 @@ pub fn contents(fd: impl AsFd, limit: u64) -> Result<Vec<u8>> {
         match rustix::io::pread(&fd, &mut bytes[read..], read as u64) {
             Ok(0) => break,
             Ok(n) => read += n,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }

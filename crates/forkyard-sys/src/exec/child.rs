@@ -158,7 +158,14 @@ fn become_program<'fd, P: Borrow<Plan<'fd>>>(
     set_signal_mask(image.mask);
     let program = plan.program.as_ptr() as usize;
     let (argv, envp) = (image.argv.as_ptr() as usize, image.envp.as_ptr() as usize);
-    take(Step::Exec, libc::SYS_execve, &[program, argv, envp])?;
+    match plan.file {
+        // The program's name is empty then: the file itself is meant.
+        Some(file) => {
+            let flags = libc::AT_EMPTY_PATH as usize;
+            take(Step::Exec, libc::SYS_execveat, &[file as usize, program, argv, envp, flags])?
+        }
+        None => take(Step::Exec, libc::SYS_execve, &[program, argv, envp])?,
+    };
     // execve returns only to tell an error.
     Err(Step::Exec.failed(Errno::IO))
 }

@@ -48,7 +48,7 @@ impl Prepared {
             let (source, target) = (source.as_raw_fd(), *target);
             let taken = placed.iter().any(|other| other.target == target)
                 || (kept.contains(&target) && source != target);
-            if taken || target < 0 {
+            if taken || target < 0 || plan.file == Some(target) {
                 return Err(Step::Descriptors.failed(Errno::INVAL));
             }
             let in_the_way = plan.placed.iter().any(|(_, other)| *other == source) && source != target;

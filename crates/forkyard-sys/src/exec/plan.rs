@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -16,6 +16,8 @@ use rustix::io::Errno;
 #[derive(Clone, Debug)]
 pub struct Plan<'fd> {
     pub(super) program: CString,
+    /// The open file to execute instead, by its number in the caller.
+    pub(super) file: Option<RawFd>,
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Option<Vec<CString>>,
     pub(super) placed: Vec<(BorrowedFd<'fd>, RawFd)>,
@@ -54,6 +56,7 @@ impl<'fd> Plan<'fd> {
     pub fn new(program: CString, arguments: Vec<CString>) -> Plan<'fd> {
         Plan {
             program,
+            file: None,
             arguments,
             environment: None,
             placed: Vec::new(),
@@ -72,6 +75,13 @@ impl<'fd> Plan<'fd> {
             default_signals: bit(libc::SIGPIPE),
             mask: Mask::Inherit,
         }
+    }
+
+    /// Plans to execute this open file, which is no script. Its number may not be a target of [`place`](Plan::place).
+    #[doc(alias = "fexecve")]
+    #[must_use]
+    pub fn of_file(file: BorrowedFd<'fd>, arguments: Vec<CString>) -> Plan<'fd> {
+        Plan { file: Some(file.as_raw_fd()), ..Plan::new(CString::default(), arguments) }
     }
 
     /// Gives the program exactly these `NAME=value` strings as environment.
@@ -193,6 +203,7 @@ impl<'fd> Plan<'fd> {
     pub(super) fn without_descriptors(self) -> Plan<'static> {
         Plan {
             program: self.program,
+            file: self.file,
             arguments: self.arguments,
             environment: self.environment,
             placed: Vec::new(),

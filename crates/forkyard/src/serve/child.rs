@@ -20,7 +20,7 @@ use super::connection::Connection;
 use super::handoff::{self, Handed, Packet};
 use super::peer::Peer;
 use super::rights::Rights;
-use super::scoreboard::{Bell, Board, Cell, ChildState, Clock};
+use super::scoreboard::{Bell, Board, Cell, ChildState, Clock, Words};
 use super::{multiplex, server::Handler};
 use crate::error::{Error, Kind, Result};
 use crate::process::swarm::{self, Swarm};

@@ -11,12 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use forkyard_sys::{Errno, Result, net, socket};
 
 use super::peer::Peer;
+use super::scoreboard::{CONNECTION, PACKET, QUIT};
 
-const WORDS: usize = 8;
-const LEN: usize = WORDS * 8;
-
-const QUIT: u64 = 1;
-const CONNECTION: u64 = 2;
+const WORDS: usize = PACKET / 8;
+const LEN: usize = PACKET;
 
 /// A connection on its way.
 #[derive(Debug)]

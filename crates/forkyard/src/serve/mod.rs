@@ -20,6 +20,7 @@ mod report;
 mod rights;
 mod scoreboard;
 mod server;
+mod small;
 mod stats;
 mod status;
 mod ucspi;

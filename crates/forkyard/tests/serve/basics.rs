@@ -1,6 +1,6 @@
 //! Both modes serve, count right, and leave nothing behind.
 
-use crate::support::{Running, Spec, ask, children_of, connect, exchange};
+use crate::support::{Running, Spec, ask, children_of, connect, eventually, exchange};
 
 fn both_modes() -> [Spec; 2] {
     [Spec::default(), Spec { prefork: true, ..Spec::default() }]
@@ -94,7 +94,7 @@ fn a_stopped_server_has_no_child_left() {
         let server = Running::start(&spec);
         let pid = server.pid();
         exchange(server.address(), "a\n");
-        assert!(children_of(pid).len() >= 4, "workers and zygote: {:?}", children_of(pid));
+        eventually("workers and zygote", || children_of(pid).len() >= 4);
         server.stop();
         assert!(children_of(pid).is_empty());
     }

@@ -15,6 +15,12 @@ fn both_modes() -> [Spec; 3] {
 fn busy(server: &mut Running) -> (TcpStream, u32) {
     let mut stream = connect(server.address());
     assert_eq!(ask(&mut stream, "a").unwrap(), "A");
+    let pid = server_of(server, &stream);
+    (stream, pid)
+}
+
+/// The pid that serves a connection.
+fn server_of(server: &mut Running, stream: &TcpStream) -> u32 {
     let from = stream.local_addr().unwrap().to_string();
     let connected = |stats: &serde_json::Value| {
         let mut connections = stats["connections"].as_array().unwrap().iter();
@@ -22,7 +28,7 @@ fn busy(server: &mut Running) -> (TcpStream, u32) {
         found.and_then(|one| one["pid"].as_u64()).filter(|pid| *pid != 0)
     };
     let stats = server.wait_for("the connection", |stats| connected(stats).is_some());
-    (stream, connected(&stats).unwrap() as u32)
+    connected(&stats).unwrap() as u32
 }
 
 #[test]
@@ -64,6 +70,33 @@ fn killing_a_busy_child_takes_down_its_connections_only() {
         drop(others);
         server.stop();
     }
+}
+
+#[test]
+fn killing_children_that_were_started_with_their_connections_takes_down_those_only() {
+    // One spare: all but the first few have nobody waiting for them.
+    let mut server = Running::start(&Spec { workers: Some(1), ..Spec::default() });
+    let streams: Vec<TcpStream> = (0..8).map(|_| connect(server.address())).collect();
+    let mut all: Vec<(TcpStream, u32)> = Vec::new();
+    for mut stream in streams {
+        assert_eq!(ask(&mut stream, "a").unwrap(), "A");
+        let pid = server_of(&mut server, &stream);
+        all.push((stream, pid));
+    }
+    for (at, (stream, pid)) in all.iter_mut().enumerate() {
+        if at % 2 == 0 {
+            kill(*pid, "-9");
+            assert!(ask(stream, "b").is_err());
+        }
+    }
+    for (stream, _) in all.iter_mut().skip(1).step_by(2) {
+        assert_eq!(ask(stream, "c").unwrap(), "C");
+    }
+    server.wait_for("the killed", |stats| stats["active"] == 4);
+    drop(all);
+    let stats = server.stop();
+    assert_eq!(stats["lost"], 4, "{stats:#}");
+    assert_eq!(stats["served"], 4, "{stats:#}");
 }
 
 #[test]

@@ -102,8 +102,12 @@ impl Master {
         }
         let sent = if self.shared { self.send_shared(&handed) } else { self.send_to_least(&handed) };
         let Some((generation, child)) = sent else {
-            self.connections.pending.push_front(handed);
-            return false;
+            let waits = if self.executes_at_need() { self.execute_small(handed) } else { Some(handed) };
+            let done = waits.is_none();
+            if let Some(handed) = waits {
+                self.connections.pending.push_front(handed);
+            }
+            return done;
         };
         let now = monotonic_ns();
         self.connections.hand_off(handed, now, generation, child);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::handoff::Handed;
 use super::super::peer::Peer;
-use super::super::scoreboard::{Board, ConnectionState, Count, Tag};
+use super::super::scoreboard::{Board, ConnectionState, Count, Tag, Words};
 
 /// Most connections that wait because of the limit per address; beyond it nothing is accepted.
 pub(super) const MOST_PARKED: usize = 1024;
@@ -25,7 +25,7 @@ pub(super) struct Entry {
     /// The child it was handed to, where the lane is one child's own.
     pub(super) child: Option<u32>,
     /// It was handed off more than once: a child that is stopped may hold a copy of it, unclaimed.
-    again: bool,
+    pub(super) again: bool,
 }
 
 /// What a connection counts for in the limit per address: one address, or "not an address".

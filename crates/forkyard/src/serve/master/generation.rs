@@ -3,11 +3,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use forkyard_sys::epoll::EventFd;
+use forkyard_sys::exec::SpawnError;
 use forkyard_sys::{Errno, socket, wait};
 
 use super::super::child::{self, Settings, Setup};
 use super::super::handoff::{self, Handed, Packet};
 use super::super::scoreboard::Board;
+use super::super::small::Small;
+use super::children::Child;
 use crate::error::{Error, Result};
 use crate::process::Fd;
 use crate::process::builder::Attributes;
@@ -20,6 +23,8 @@ use crate::process::template::{Anchor, Started, Template};
 pub(super) struct Generation {
     pub(super) id: u64,
     template: Template,
+    /// What children execute, if they are no clones of the zygote.
+    small: Option<Small>,
     shared: bool,
     to: Option<OwnedFd>,
     from: OwnedFd,
@@ -58,9 +63,11 @@ impl Generation {
         let call = child::prepare.call(&(setup,))?;
         let mut template = Template::unmade(Anchor::Caller, Some(call));
         template.ensure(runtime::get()?)?;
+        let small = board.fd().and_then(|fd| Small::prepare(settings, (fd, board.len()), bell.as_fd()));
         Ok(Generation {
             id,
             template,
+            small: small.filter(|_| shared),
             shared,
             to: Some(to),
             from,
@@ -87,7 +94,39 @@ impl Generation {
 
     /// Starts children on the common lane: for each a slot of the scoreboard, and how many connections it serves
     /// (0: any number). Fewer, with the reason, if not all could be started.
-    pub(super) fn start_many(&mut self, children: &[(u32, u64)]) -> (Vec<Started>, Option<Error>) {
+    pub(super) fn start_many(&mut self, children: &[(u32, u64)]) -> (Vec<Child>, Option<Error>) {
+        let (started, error) = match &self.small {
+            Some(small) => execute_many(small, self.from.as_fd(), self.id, children),
+            None => {
+                let (started, error) = self.clone_many(children);
+                let child = |(started, &(_, most))| Child::new(started, self.id, None, most);
+                (started.into_iter().zip(children).map(child).collect(), error)
+            }
+        };
+        self.living += started.len();
+        (started, error)
+    }
+
+    /// True if a connection can have a child of its own started with it.
+    pub(super) fn executes(&self) -> bool {
+        self.small.is_some() && self.is_open()
+    }
+
+    /// Starts a child with this connection, which is claimed for it.
+    pub(super) fn start_with(
+        &mut self,
+        slot: u32,
+        handed: &Handed,
+    ) -> Option<std::result::Result<Child, SpawnError>> {
+        let started = self.small.as_ref()?.serve(slot, handed);
+        Some(started.map(|(spawned, launch)| {
+            self.living += 1;
+            self.unfinished += 1;
+            Child::executed(spawned, Some(launch), self.id)
+        }))
+    }
+
+    fn clone_many(&mut self, children: &[(u32, u64)]) -> (Vec<Started>, Option<Error>) {
         let runtime = match runtime::get() {
             Ok(runtime) => runtime,
             Err(error) => return (Vec::new(), Some(error)),
@@ -115,7 +154,6 @@ impl Generation {
                 }
             }
         }
-        self.living += started.len();
         (started, error)
     }
 
@@ -219,6 +257,22 @@ impl Generation {
 
 fn attributes() -> Attributes {
     Attributes { name: child::NAME.to_owned(), daemon: true, allow_children: true, guarded: true }
+}
+
+fn execute_many(
+    small: &Small,
+    lane: BorrowedFd<'_>,
+    generation: u64,
+    children: &[(u32, u64)],
+) -> (Vec<Child>, Option<Error>) {
+    let mut started = Vec::with_capacity(children.len());
+    for &(slot, _) in children {
+        match small.start(slot, lane) {
+            Ok((spawned, launch)) => started.push(Child::executed(spawned, Some(launch), generation)),
+            Err(failure) => return (started, Some(Error::os("start a child of the server", failure.errno))),
+        }
+    }
+    (started, None)
 }
 
 /// Takes everything out of a lane; how many `QUIT`s there were.

@@ -85,6 +85,9 @@ impl Key {
 /// Reports taken from the kernel at once.
 const EVENTS: usize = 128;
 
+/// When nothing has happened for so long, spares are started that are missing.
+const LULL: Duration = Duration::from_millis(1);
+
 struct Master {
     config: Config,
     settings: Settings,
@@ -104,6 +107,8 @@ struct Master {
     next_generation: u64,
     /// Workers, or spares, to keep.
     target: usize,
+    /// Nothing has happened for a moment: time to start spares.
+    quiet: bool,
     phase: Phase,
     starts: Backoff,
     accepts: Backoff,
@@ -190,6 +195,7 @@ impl Master {
             generations: Vec::new(),
             next_generation: 1,
             target,
+            quiet: false,
             phase: Phase::Running,
             starts: Backoff::default(),
             accepts: Backoff::default(),
@@ -254,6 +260,7 @@ impl Master {
             self.epoll.wait(ready, Some(Duration::ZERO)).map_err(failed)?;
             self.connections.drop_claimed();
             if !ready.is_empty() {
+                self.quiet = false;
                 return Ok(());
             }
         }
@@ -261,6 +268,7 @@ impl Master {
         let timeout = self.timeout();
         self.epoll.wait(ready, timeout).map_err(failed)?;
         self.set_bells(false);
+        self.quiet = ready.is_empty();
         Ok(())
     }
 
@@ -278,7 +286,7 @@ impl Master {
             self.back_off(error);
         }
         self.keep_page();
-        if self.may_start() {
+        if self.may_start() && !self.spares_can_wait() {
             // A few at a time: clients that come meanwhile are not kept waiting for all of them.
             if let Err(error) = self.start_missing(reap::STARTS_AT_ONCE) {
                 self.back_off(error);
@@ -298,9 +306,11 @@ impl Master {
     fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let backing_off = self.starts.pending(now).is_some() || self.zygotes.pending(now).is_some();
-        if self.has_missing() && self.may_start() && !backing_off {
+        let missing = self.has_missing() && self.may_start() && !backing_off;
+        if missing && !self.spares_can_wait() {
             return Some(Duration::ZERO);
         }
+        let lull = missing.then_some(LULL);
         let now_ns = monotonic_ns();
         let unclaimed = self.connections.unclaimed_since();
         let unclaimed = unclaimed
@@ -315,7 +325,13 @@ impl Master {
             self.probe.as_ref().map(Probe::until),
         ];
         let instants = instants.into_iter().flatten().map(|at| at.saturating_duration_since(now));
-        instants.chain(overdue).chain(unclaimed).min()
+        instants.chain(overdue).chain(unclaimed).chain(lull).min()
+    }
+
+    /// While connections come one upon the other, each for which there is no spare is served by a child of its own at once. A spare more
+    /// would take the same time to start, and longer to be handed a connection.
+    fn spares_can_wait(&self) -> bool {
+        !self.quiet && self.connections.pending.is_empty() && self.executes_at_need()
     }
 
     fn obey(&mut self) {

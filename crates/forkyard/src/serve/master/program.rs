@@ -7,9 +7,10 @@ use forkyard_sys::time::monotonic_ns;
 
 use super::super::child::Work;
 use super::super::handoff::Handed;
-use super::super::scoreboard::{ChildState, Count};
+use super::super::scoreboard::{ChildState, Count, Words};
 use super::super::ucspi::Program;
 use super::children::Child;
+use super::generation::Generation;
 use super::{Master, limit};
 use crate::error::{Error, Result};
 
@@ -72,6 +73,59 @@ impl Master {
         }
     }
 
+    /// True if a connection for which no child is there gets one of its own at once.
+    pub(super) fn executes_at_need(&self) -> bool {
+        self.generations.last().is_some_and(Generation::executes)
+    }
+
+    /// Starts a child with this connection, which is claimed for it first. Gives the connection back if that has to wait.
+    pub(super) fn execute_small(&mut self, handed: Handed) -> Option<Handed> {
+        if self.starts.pending(Instant::now()).is_some() || !self.may_start() {
+            return Some(handed);
+        }
+        let slot = match self.prepare_slot() {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.back_off(error);
+                return Some(handed);
+            }
+        };
+        let (index, number) = (handed.index as usize, handed.number);
+        self.board.set_child_state(slot as usize, ChildState::Busy);
+        // False: somebody who was stopped with a copy of it has just taken it. That is seen when it is looked at again.
+        let claimed = self.board.claim(index, number, slot, handed.accepted, monotonic_ns);
+        let started = match self.generations.last_mut() {
+            Some(generation) if claimed => generation.start_with(slot, &handed),
+            _ => None,
+        };
+        match started {
+            Some(Ok(child)) => {
+                let now = monotonic_ns();
+                self.connections.was_claimed(index, now, child.generation, None);
+                self.limit_time(index, number, now);
+                if self.connections.get(index).is_some_and(|entry| entry.again) {
+                    self.connections.keep_copy(handed);
+                }
+                self.settle_launches();
+                self.launches.push_back(slot);
+                if let Err(error) = self.watch_child(slot, child) {
+                    self.back_off(error);
+                }
+                None
+            }
+            refused => {
+                if claimed {
+                    self.board.unclaim(index, number);
+                }
+                self.forget_slot(slot);
+                if let Some(Err(failure)) = refused {
+                    self.back_off(Error::os("start a child of the server", failure.errno));
+                }
+                Some(handed)
+            }
+        }
+    }
+
     fn complain(&self, error: &SpawnError) {
         if let Some(program) = &self.program {
             program.complain(error);
@@ -80,7 +134,7 @@ impl Master {
     }
 
     /// Looks how the executions came out that are over.
-    fn settle_launches(&mut self) {
+    pub(super) fn settle_launches(&mut self) {
         while let Some(&slot) = self.launches.front() {
             let child = self.children.get(slot);
             if child.is_some_and(|child| child.launch.as_ref().is_some_and(|launch| !launch.is_over())) {

@@ -9,7 +9,7 @@ use forkyard_sys::wait::{Ending, ExitStatus};
 
 use super::super::config::Mode;
 use super::super::event::Event;
-use super::super::scoreboard::{Cell, ChildState, ConnectionState, Count, Fact, Shared};
+use super::super::scoreboard::{Cell, ChildState, ConnectionState, Count, Fact, Shared, Words};
 use super::children::Child;
 use super::generation::Generation;
 use super::stop::Phase;
@@ -165,16 +165,17 @@ impl Master {
         }
         self.hand_off_pending();
         let Some(generation) = self.generations.last_mut() else { return Ok(()) };
-        let id = generation.id;
         generation.coming = 0;
         let (started, error) = generation.start_many(&births);
         for &(slot, _) in births.iter().skip(started.len()).rev() {
             self.forget_slot(slot);
         }
         self.note_zygote_of_start()?;
-        for (started, (slot, most)) in started.into_iter().zip(births) {
-            self.watch_child(slot, Child::new(started, id, None, most))?;
+        for (child, (slot, _)) in started.into_iter().zip(births) {
+            self.launches.extend(child.launch.is_some().then_some(slot));
+            self.watch_child(slot, child)?;
         }
+        self.settle_launches();
         error.map_or(Ok(()), Err)
     }
 

@@ -10,7 +10,7 @@ use forkyard_sys::{Errno, handover, mask, wait};
 use super::super::event::Event;
 use super::super::handoff::Handed;
 use super::super::peer::Peer;
-use super::super::scoreboard::{Cell, ChildState, Fact};
+use super::super::scoreboard::{Cell, ChildState, Fact, Words};
 use super::super::upgrade::{self, KeptChild, KeptConnection, Served, State};
 use super::children::Child;
 use super::stop::Phase;

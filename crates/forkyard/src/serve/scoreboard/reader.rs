@@ -10,6 +10,7 @@ use super::super::peer::Peer;
 use super::super::stats::{Connected, Counts, Stats, Worker};
 use super::{
     ACCEPTED, BUCKETS, Board, Cell, ChildState, ConnectionState, Count, Fact, PEER, SERVICE, Shared, WAIT,
+    Words,
 };
 
 /// A view of the scoreboard for whoever tells others about it.

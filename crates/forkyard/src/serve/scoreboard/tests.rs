@@ -1,4 +1,5 @@
-use super::{Board, ConnectionState, Tag, bucket};
+use super::words::bucket;
+use super::{Board, ConnectionState, Tag, Words};
 use crate::serve::peer::Peer;
 
 #[test]
