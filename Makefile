@@ -1,11 +1,11 @@
 # Everything one does with Forkyard, a line each. `make serve` and `make test` need Rust, Python 3 and make.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check conformance bench storm docs fresh
+.PHONY: help serve test check conformance bench bench-python storm docs fresh
 
 ARGS ?=
 
 help:            ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *[^#]*## /\t/' | expand -t 14
 
 serve:           ## build and run the TCP server with its status page (more flags: ARGS="--mode prefork")
 	@ci/setup.sh build
@@ -30,6 +30,11 @@ conformance:     ## the interpreter's own multiprocessing tests against the Pyth
 bench:           ## Forkyard against its peers, ratios in one run
 	@ci/setup.sh bench
 	@ci/bench.sh $(ARGS)
+
+bench-python:    ## the Python package against multiprocessing, in one run (ARGS=--quick is shorter)
+	@ci/setup.sh build
+	@ci/python.sh build
+	@ci/python.sh bench $(ARGS)
 
 storm:           ## 100 000 connections under random SIGKILL, with exact accounting
 	@ci/setup.sh build

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# python.sh build|test VERSION|check|versions|conformance ARGS…: the Python package, in virtual environments under target/.
+# python.sh build|test VERSION|check|versions|conformance ARGS…|bench ARGS…: the Python package, in virtual environments under target/.
 #
 # build: the wheel, once for all versions, by pip as a user does it; and an environment with it for each interpreter.
 # test: the tests, with one interpreter. check: formatting, lints and types. versions: the interpreters that are found.
 # conformance: the interpreter's own suite, by conformance.py or the harness that FORKYARD_CONFORMANCE names.
+# bench: against the standard library, with the newest of these interpreters.
 # Exit code 77: cannot be done here, and the reason has been said.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -108,5 +109,13 @@ conformance)
     done
     exit "${failed:-0}"
     ;;
-*) echo "usage: python.sh build|test VERSION|check|versions|conformance" >&2; exit 2 ;;
+bench)
+    version=$(tested | tail -1)
+    # Peers that can be done without.
+    for package in numpy faster_fifo; do
+        (environment "$version" "$package" 2>/dev/null) || true
+    done
+    exec "target/venv-$version/bin/python" -P python/bench "${@:2}"
+    ;;
+*) echo "usage: python.sh build|test VERSION|check|versions|conformance|bench" >&2; exit 2 ;;
 esac

@@ -11,7 +11,10 @@ __all__ = ["DeadlockError", "OwnerDiedError", "OwnerDiedWarning"]
 
 
 class OwnerDiedWarning(RuntimeWarning):
-    """A lock was acquired whose last owner died while it had it: what it protects may be half changed."""
+    """A lock was acquired whose last owner died while it had it: what it protects may be half changed.
+
+    Or objects of a ``JoinableQueue`` were got by a process that ended before it reported them as done.
+    """
 
 
 class OwnerDiedError(ProcessError):

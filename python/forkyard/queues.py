@@ -18,7 +18,7 @@ from . import _family, _forkyard
 from .synchronize import _FORK_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -140,6 +140,7 @@ class _Queue(_forkyard.Queue):
         return ValueError(f"Queue {self!r} is closed")
 
 
+@_forkyard.quick_queue
 class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
     """A queue of any objects that can be pickled, for any number of processes that put and that get."""
 
@@ -190,45 +191,31 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
     __class_getitem__ = classmethod(types.GenericAlias)
 
 
+@_forkyard.quick_queue
 class JoinableQueue(Queue, queues.JoinableQueue):  # type: ignore[type-arg]
-    """A queue whose objects are reported as done."""
+    """A queue whose objects are reported as done.
+
+    What a process had got and not reported when it ended is waited for by nobody: ``join`` warns of it.
+    """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         """Make a queue; with room for ``maxsize`` objects, if that is more than 0."""
         super().__init__(maxsize, ctx=ctx)
-        self._unfinished_tasks = ctx.Semaphore(0)
-        self._cond = ctx.Condition()
+        self._make_joinable()
 
     def __getstate__(self) -> Any:
-        return (*super().__getstate__(), self._cond, self._unfinished_tasks)
+        return (*super().__getstate__(), self._joinable_state())
 
     def __setstate__(self, state: Any) -> None:
-        super().__setstate__(state[:-2])
-        self._cond, self._unfinished_tasks = state[-2:]
+        super().__setstate__(state[:-1])
+        self._attach_joinable(state[-1])
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put an object, waiting for room if need be."""
-        self._unfinished_tasks.release()
-        try:
-            super().put(obj, block, timeout)
-        except BaseException:
-            self._unfinished_tasks.acquire(False)
-            raise
-
-    def put_many(self, objs: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
-        """Put several objects, in this order, waiting for room if need be."""
-        for obj in objs:
-            self.put(obj, block, timeout)
-
-    def task_done(self) -> None:
-        """Report that an object which was got is done."""
-        queues.JoinableQueue.task_done(self)
-
-    def join(self) -> None:
-        """Wait until every object that was put is done."""
-        queues.JoinableQueue.join(self)
+    # Native, so that a warning is told of the caller.
+    task_done = _forkyard.Queue._task_done
+    join = _forkyard.Queue._join
 
 
+@_forkyard.quick_simple_queue
 class SimpleQueue(_Queue, queues.SimpleQueue):  # type: ignore[type-arg]
     """A queue without a bound and without time-outs."""
 
@@ -253,14 +240,6 @@ class SimpleQueue(_Queue, queues.SimpleQueue):  # type: ignore[type-arg]
         self._reader.close()
         self._writer.close()
         self._close()
-
-    def put(self, obj: Any) -> None:
-        """Put an object."""
-        _put(self, obj)
-
-    def get(self) -> Any:
-        """Take out the next object, waiting for one if need be."""
-        return _get(self)
 
     def _refusal(self) -> Exception:
         return OSError("handle is closed")

@@ -83,6 +83,7 @@ class _Nothing:
         return self
 
 
+@_forkyard.quick_lock
 class Lock(_SemLock, _forkyard.Lock, synchronize.Lock):
     """A lock that is not recursive. Any process or thread may release it."""
 
@@ -95,6 +96,7 @@ class Lock(_SemLock, _forkyard.Lock, synchronize.Lock):
         self._start(ctx)
 
 
+@_forkyard.quick_lock
 class RLock(_SemLock, _forkyard.RLock, synchronize.RLock):
     """A recursive lock. The thread that has it releases it, as often as it acquired it."""
 
@@ -106,6 +108,7 @@ class RLock(_SemLock, _forkyard.RLock, synchronize.RLock):
         self._start(ctx)
 
 
+@_forkyard.quick_lock
 class Semaphore(_SemLock, _forkyard.Semaphore, synchronize.Semaphore):
     """A number of permits. They belong to nobody, and no death changes their number."""
 
@@ -123,6 +126,7 @@ class Semaphore(_SemLock, _forkyard.Semaphore, synchronize.Semaphore):
         return self.get_value() == 0
 
 
+@_forkyard.quick_lock
 class BoundedSemaphore(_SemLock, _forkyard.BoundedSemaphore, synchronize.BoundedSemaphore):
     """A number of permits that processes hold. Those of a process that ends come back."""
 

@@ -3,6 +3,7 @@
 
 mod error;
 mod family;
+mod fast;
 mod handle;
 mod memory;
 mod process;
@@ -20,14 +21,15 @@ mod _forkyard {
     #[pymodule_export]
     use crate::process::{Child, Cradle, after_fork_in_child, after_fork_in_parent, before_fork, populate};
     #[pymodule_export]
-    use crate::queue::{Queue, Ready, detach};
+    use crate::queue::{Queue, Ready, detach, quick_queue, quick_simple_queue};
     #[pymodule_export]
-    use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore};
+    use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, quick_lock};
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::sync::init(module.py())?;
+        crate::queue::init(module.py())?;
         forkyard::__private::family::set_attention(crate::wait::attention);
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 
 import pytest
 from conftest import eventually
@@ -550,6 +551,91 @@ def test_join_waits_for_what_is_done(ctx):
     for process in processes:
         process.kill()
         process.join()
+
+
+def get_and_end(items, got, how):
+    got.put(items.get())
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["kill", "end"])
+def test_join_does_not_wait_for_who_has_ended(ctx, how):
+    items, got = ctx.JoinableQueue(), ctx.Queue()
+    items.put("never done")
+    process = start(ctx, get_and_end, items, got, how)
+    assert got.get() == "never done"
+    with pytest.warns(forkyard.OwnerDiedWarning, match="1 object of a JoinableQueue was got by a process that ended"):
+        items.join()
+    process.join()
+    # It was told, and everything is as it was.
+    items.put("done")
+    items.get()
+    items.task_done()
+    items.join()
+
+
+def join_and_say(items, got):
+    got.put("joins")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        items.join()
+    got.put([str(warning.message) for warning in told])
+
+
+def test_who_joins_already_is_woken_by_a_death(ctx):
+    items, got = ctx.JoinableQueue(), ctx.Queue()
+    items.put_many(["mine", "its"])
+    mine = items.get()
+    joiner = start(ctx, join_and_say, items, got)
+    assert got.get() == "joins"
+    process = start(ctx, get_and_end, items, got, "kill")
+    assert (mine, got.get()) == ("mine", "its")
+    process.join()
+    items.task_done()
+    assert len(got.get()) == 1
+    joiner.join()
+
+
+def get_and_wait(items, got, end):
+    got.put(items.get())
+    end.wait()
+
+
+def test_who_has_not_got_it_may_report_it(ctx):
+    items, got, end = ctx.JoinableQueue(), ctx.Queue(), ctx.Event()
+    items.put("by another")
+    process = start(ctx, get_and_wait, items, got, end)
+    got.get()
+    items.task_done()
+    items.join()
+    with pytest.raises(ValueError, match="too many times"):
+        items.task_done()
+    end.set()
+    process.join()
+
+
+class Unreadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def test_an_object_that_cannot_be_read_is_reported_as_any_other():
+    items = forkyard.JoinableQueue(2)
+    items.put(Unreadable())
+    with pytest.raises(ValueError, match="no number"):
+        items.get()
+    items.task_done()
+    items.join()
+
+
+def test_more_may_be_undone_than_have_permits():
+    items = forkyard.JoinableQueue()
+    items.put_many(range(5000))
+    assert len(items.get_many(5000)) == 5000
+    for _ in range(5000):
+        items.task_done()
+    items.join()
 
 
 def log(records):

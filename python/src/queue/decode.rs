@@ -14,7 +14,7 @@ use crate::error::raise;
 
 /// The object that a message is of.
 #[inline]
-pub(super) fn deliver(py: Python<'_>, taken: Taken) -> PyResult<Bound<'_, PyAny>> {
+pub(super) fn deliver<'py>(py: Python<'py>, taken: Taken<'_>) -> PyResult<Bound<'py, PyAny>> {
     let object = match taken.read(|bytes| decode(py, bytes)).map_err(raise)? {
         Some(object) => object,
         None => return in_place(py, taken),
@@ -26,7 +26,7 @@ pub(super) fn deliver(py: Python<'_>, taken: Taken) -> PyResult<Bound<'_, PyAny>
 }
 
 /// Whoever is interrupted while it reads, or has no memory for it, leaves the message to the next one.
-fn is_delivered(py: Python<'_>, object: &PyResult<Bound<'_, PyAny>>) -> bool {
+pub(super) fn is_delivered(py: Python<'_>, object: &PyResult<Bound<'_, PyAny>>) -> bool {
     match object {
         Ok(_) => true,
         Err(error) => error.is_instance_of::<PyException>(py) && !error.is_instance_of::<PyMemoryError>(py),
@@ -55,7 +55,7 @@ fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> Option<PyResult<Bound<'py, PyAn
 
 /// Has a large message read where it lies, for as long as an object looks at it.
 #[cold]
-fn in_place(py: Python<'_>, taken: Taken) -> PyResult<Bound<'_, PyAny>> {
+fn in_place<'py>(py: Python<'py>, taken: Taken<'_>) -> PyResult<Bound<'py, PyAny>> {
     let Some(view) = View::new(&taken) else {
         let copy = taken.read(|bytes| PyByteArray::new(py, bytes)).map_err(raise)?;
         let object = unpickle(&PyMemoryView::from(&copy)?);

@@ -27,7 +27,7 @@ pub(crate) struct View {
 
 impl View {
     /// The bytes of a message that was taken. `None`: it is a small one, or there is no room for another mapping.
-    pub(super) fn new(taken: &Taken) -> Option<View> {
+    pub(super) fn new(taken: &Taken<'_>) -> Option<View> {
         let mut views = VIEWS.lock().unwrap_or_else(PoisonError::into_inner);
         if views.len() == views.capacity() {
             views.retain(|view| view.strong_count() > 0);
@@ -43,7 +43,7 @@ impl View {
     }
 
     /// Says that the message was delivered.
-    pub(super) fn deliver(&self, taken: Taken) {
+    pub(super) fn deliver(&self, taken: Taken<'_>) {
         taken.deliver(&self.view);
     }
 }

@@ -40,10 +40,16 @@ impl Bell {
         }
     }
 
+    /// True if nobody sleeps, or is about to.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.0.load(Ordering::SeqCst) & QUIET != 0
+    }
+
     /// Wakes as many sleepers as there is work for.
     #[inline]
     pub(crate) fn ring(&self, work: u32) {
-        if self.0.load(Ordering::SeqCst) & QUIET == 0 {
+        if !self.is_quiet() {
             self.call(work);
         }
     }

@@ -34,8 +34,8 @@ impl From<Patience> for Wait {
 
 /// A message that was taken and is not delivered yet. Dropped, or if its process dies, it goes back.
 #[derive(Debug)]
-pub struct Taken {
-    lease: Lease,
+pub struct Taken<'a> {
+    lease: Lease<&'a Core>,
 }
 
 /// A large message's bytes, in a mapping of this process's own: what is written there changes nothing for others.
@@ -79,11 +79,12 @@ impl View {
     }
 }
 
-impl Taken {
+impl Taken<'_> {
     /// Reads the message.
     ///
     /// # Errors
     /// Somebody scribbled.
+    #[inline]
     pub fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
         self.lease.read(read)
     }
@@ -96,6 +97,7 @@ impl Taken {
     }
 
     /// Says that the message was delivered.
+    #[inline]
     pub fn finish(self) {
         self.lease.finish();
     }
@@ -110,13 +112,25 @@ impl Taken {
 }
 
 impl ByteQueue {
+    /// Takes the next message, if there is one: the shortest look that there is.
+    ///
+    /// # Errors
+    /// As those of [`try_get`](ByteQueue::try_get).
+    #[doc(hidden)]
+    #[inline]
+    pub fn glance(&self) -> std::result::Result<Option<Taken<'_>>, GetError> {
+        let lease = self.core().lease_now(shm::me().map_err(GetError::Failed)?.id)?;
+        Ok(lease.map(|lease| Taken { lease }))
+    }
+
     /// Takes the next message.
     ///
     /// # Errors
     /// As those of [`get_deadline`](ByteQueue::get_deadline), or `EINTR`.
     #[doc(hidden)]
-    pub fn take(&self, patience: Patience) -> std::result::Result<Taken, GetError> {
-        Ok(Taken { lease: self.core().lease(patience.into())? })
+    #[inline]
+    pub fn take(&self, patience: Patience) -> std::result::Result<Taken<'_>, GetError> {
+        Ok(Taken { lease: self.core().lease_here(patience.into())? })
     }
 
     /// Waits until there are fewer messages than so many, which others may put meanwhile: of a queue that itself has no bound.
@@ -133,6 +147,30 @@ impl ByteQueue {
         };
         core.wait(&core.header().counters.room, me, patience.into(), are_fewer)
             .map_err(|refused| PutError::of((), refused))
+    }
+
+    /// Waits until every message that was put was delivered, and `also` is true: which is asked again after
+    /// [`tell_joiners`](ByteQueue::tell_joiners), and after a death.
+    ///
+    /// # Errors
+    /// As those of [`get_deadline`](ByteQueue::get_deadline), or `EINTR`.
+    #[doc(hidden)]
+    pub fn wait_until_done(
+        &self,
+        also: impl Fn() -> bool,
+        patience: Patience,
+    ) -> std::result::Result<(), GetError> {
+        let core = self.core();
+        let me = shm::me().map_err(GetError::Failed)?;
+        // In this order: what leaves the queue is somebody's before.
+        let is_done = || Ok((core.is_finished() && also()).then_some(()));
+        Ok(core.wait(&core.header().finished, me, patience.into(), is_done)?)
+    }
+
+    /// Has those look again who wait until all is done.
+    #[doc(hidden)]
+    pub fn tell_joiners(&self) {
+        self.core().header().finished.ring(u32::MAX);
     }
 
     /// Puts a message.

@@ -478,7 +478,11 @@ impl Core {
             if until.has_passed() {
                 return Err(Refused::TimedOut);
             }
-            let end = if std::ptr::eq(bell, &raw const self.shared.counters.room) { PUT } else { GET };
+            let end = match bell {
+                bell if std::ptr::eq(bell, &raw const self.shared.counters.room) => PUT,
+                bell if std::ptr::eq(bell, &raw const self.shared.finished) => JOIN,
+                _ => GET,
+            };
             waiting.get_or_insert_with(|| shm::waiting_at(me, self.shared.offset(), end));
             match sleep(&Family, bell.word(), seen, &[], until.timeout()) {
                 Slept::TimedOut => return attempt()?.ok_or(Refused::TimedOut),

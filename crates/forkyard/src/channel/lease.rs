@@ -33,11 +33,18 @@ impl<C: Borrow<Core>> Lease<C> {
         Lease { core, link, spot, owner, is_over: AtomicBool::new(false) }
     }
 
+    /// The same message, taken by another handle of the queue.
+    fn of<D: Borrow<Core>>(mut self, core: D) -> Lease<D> {
+        let (link, is_over) = (self.link.take(), self.is_over.swap(true, Ordering::Relaxed));
+        Lease { core, link, spot: self.spot, owner: self.owner, is_over: AtomicBool::new(is_over) }
+    }
+
     fn ring(&self) -> &Ring<Layout> {
         self.link.as_ref().map_or_else(|| self.core.borrow().ring(), |link| &link.ring)
     }
 
     /// Reads the message.
+    #[inline]
     pub(crate) fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let layout = &self.ring().0;
         if let Some((name, len)) = layout.parcel(self.spot.place) {
@@ -66,6 +73,7 @@ impl<C: Borrow<Core>> Lease<C> {
     }
 
     /// Says that it was delivered. False: it is no longer this process's.
+    #[inline]
     pub(crate) fn finish(&self) -> bool {
         let (finished, parcel) = self.deliver();
         if let Some(parcel) = parcel {
@@ -75,15 +83,21 @@ impl<C: Borrow<Core>> Lease<C> {
     }
 
     /// The same; the caller keeps the parcel.
+    #[inline]
     pub(super) fn deliver(&self) -> (bool, Option<Parcel>) {
+        let is_last = self.ring().is_last_taken(self.spot);
         let (finished, parcel) = self.release();
         if finished {
-            self.queue().were_delivered(1, self.ring().state());
+            // Whoever took it last finds out what follows with its next message; but others may sleep who wait for the end.
+            let is_told = is_last && self.queue().header().counters.items.is_quiet();
+            let state = if is_told { Committed::Done } else { self.ring().state() };
+            self.queue().were_delivered(1, state);
         }
         (finished, parcel)
     }
 
     /// The same, and tells nobody.
+    #[inline]
     fn release(&self) -> (bool, Option<Parcel>) {
         if shm::joined() != Some(self.owner) {
             return (false, None);
@@ -130,6 +144,7 @@ impl<C: Borrow<Core>> Drop for Lease<C> {
 
 impl Core {
     /// Tells others that so many messages were delivered, the last of a segment in this state.
+    #[inline]
     fn were_delivered(&self, count: usize, state: Committed) {
         self.make_room(u32::try_from(count).unwrap_or(u32::MAX));
         self.header().finished.ring(u32::MAX);
@@ -192,18 +207,29 @@ impl Core {
 
     /// Takes the next message, and leaves it where it is.
     pub(crate) fn lease(&self, wait: Wait) -> std::result::Result<Lease, Refused> {
+        let lease = self.lease_here(wait)?;
+        Ok(lease.of(Box::new(self.clone())))
+    }
+
+    /// The same, for no longer than this handle is there.
+    pub(crate) fn lease_here(&self, wait: Wait) -> std::result::Result<Lease<&Core>, Refused> {
         let me = shm::me()?;
-        let take = || match self.take(me.id)? {
-            (link, Taken::Message(spot)) => Ok(Some(Lease::new(Box::new(self.clone()), link, spot, me.id))),
+        match self.lease_now(me.id)? {
+            Some(lease) => Ok(lease),
+            None => self.wait(&self.header().counters.items, me, wait, || self.lease_now(me.id)),
+        }
+    }
+
+    /// Takes the next message, if there is one, and leaves it where it is.
+    #[inline]
+    pub(super) fn lease_now(&self, me: Id) -> std::result::Result<Option<Lease<&Core>>, Refused> {
+        match self.take(me)? {
+            (link, Taken::Message(spot)) => Ok(Some(Lease::new(self, link, spot, me))),
             (_, Taken::Empty) => Ok(None),
             // What somebody else is at work on may come back.
             (_, Taken::Closed) if !self.is_finished() => Ok(None),
             (_, Taken::Closed) => Err(Refused::Closed),
             (_, Taken::Moved | Taken::Garbled) => Err(garbled().into()),
-        };
-        match take()? {
-            Some(lease) => Ok(lease),
-            None => self.wait(&self.header().counters.items, me, wait, take),
         }
     }
 

@@ -496,6 +496,14 @@ impl<W: Words> Ring<W> {
         all.min_by_key(|(position, _)| *position).map(|(_, first)| first)
     }
 
+    /// True if this handle has taken nothing since it took that message.
+    #[inline]
+    pub(crate) fn is_last_taken(&self, spot: Spot) -> bool {
+        let next = self.0.known().consumed.head.load(Ordering::Relaxed);
+        let position = self.0.position(spot.place).map_or(UNKNOWN, |word| word.load(Ordering::Relaxed));
+        position != UNKNOWN && position.wrapping_add(1) == next
+    }
+
     /// Gives back the place of a message that the caller has taken: from now on it was delivered. False: the caller was found dead, and
     /// the message is somebody else's.
     #[inline]

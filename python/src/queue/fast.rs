@@ -1,0 +1,234 @@
+//! Putting and getting where nobody has to wait: `put(obj)` and `get()` of short plain objects, and `get()` of others that are there.
+//!
+//! # Safety
+//! The functions here are called by method descriptors: see `crate::fast`, whose rules they keep.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::hint;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use forkyard::__private::channel::{Patience as Wait, Taken};
+use forkyard::channel::ByteQueue;
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::encode::{BYTES, FALSE, FLOAT, INT, NONE, STR, TRUE};
+use super::{INLINE, Queue, decode};
+use crate::fast::{self, Function, Method, attached, none, slow, this};
+
+/// Adds `put` and `get` to a class of queues, with time-outs or without.
+pub(super) fn add(class: &Bound<'_, PyType>, is_simple: bool) -> PyResult<()> {
+    let method = |attribute, name, doc, function| Method {
+        attribute,
+        name,
+        doc,
+        function: Function::WithKeywords(function),
+    };
+    let methods = if is_simple {
+        [method("put", c"put", SIMPLE_PUT, simple_put), method("get", c"get", SIMPLE_GET, simple_get)]
+    } else {
+        [method("put", c"put", PUT, put), method("get", c"get", GET, get)]
+    };
+    // SAFETY: the functions are for queues.
+    unsafe { fast::add::<Queue>(class, methods) }
+}
+
+const PUT: &CStr = c"put($self, obj, block=True, timeout=None)\n--\n\nPut an object, waiting for room if need be.";
+const GET: &CStr =
+    c"get($self, block=True, timeout=None)\n--\n\nTake out the next object, waiting for one if need be.";
+const SIMPLE_PUT: &CStr = c"put($self, obj)\n--\n\nPut an object.";
+const SIMPLE_GET: &CStr = c"get($self)\n--\n\nTake out the next object, waiting for one if need be.";
+
+unsafe extern "C" fn put(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        if nargs == 1 && names.is_null() && put_now(this(object), *args) {
+            return none();
+        }
+        slow(object, "_put_patiently", args, nargs, names)
+    }
+}
+
+unsafe extern "C" fn simple_put(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        if nargs == 1 && names.is_null() && put_now(this(object), *args) {
+            return none();
+        }
+        slow(object, "_put_simply", args, nargs, names)
+    }
+}
+
+unsafe extern "C" fn get(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        if nargs == 0
+            && names.is_null()
+            && let Some(got) = get_now(this(object))
+        {
+            return got;
+        }
+        slow(object, "_get_patiently", args, nargs, names)
+    }
+}
+
+unsafe extern "C" fn simple_get(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        if nargs == 0
+            && names.is_null()
+            && let Some(got) = get_now(this(object))
+        {
+            return got;
+        }
+        slow(object, "_get_simply", args, nargs, names)
+    }
+}
+
+/// The queue, unless this process has closed it.
+fn open(this: &Queue) -> Option<&ByteQueue> {
+    this.handle.0.get().filter(|_| !this.closed.load(Ordering::Relaxed))
+}
+
+/// False: nothing was done, and the ordinary way is to be gone.
+///
+/// # Safety
+/// With the GIL, and a living object.
+unsafe fn put_now(this: &Queue, object: *mut PyObject) -> bool {
+    let Some(queue) = open(this) else { return false };
+    if this.most.load(Ordering::Relaxed) != 0 {
+        return false;
+    }
+    let put = |message: &[u8]| queue.put_patiently(message, Wait::Look).is_ok();
+    // SAFETY: with the GIL, on a living object.
+    let is_put = unsafe {
+        let class = ffi::Py_TYPE(object);
+        if class == &raw mut ffi::PyLong_Type {
+            let mut overflow = 0;
+            let value = ffi::PyLong_AsLongLongAndOverflow(object, &raw mut overflow);
+            overflow == 0 && put(&number(INT, value.to_le_bytes()))
+        } else if class == &raw mut ffi::PyFloat_Type {
+            put(&number(FLOAT, ffi::PyFloat_AsDouble(object).to_le_bytes()))
+        } else if object == ffi::Py_None() {
+            put(&[NONE])
+        } else if object == ffi::Py_True() {
+            put(&[TRUE])
+        } else if object == ffi::Py_False() {
+            put(&[FALSE])
+        } else if class == &raw mut ffi::PyBytes_Type {
+            put_text(put, BYTES, ffi::PyBytes_AsString(object).cast(), ffi::PyBytes_Size(object))
+        } else if class == &raw mut ffi::PyUnicode_Type {
+            let mut len = 0;
+            let text = ffi::PyUnicode_AsUTF8AndSize(object, &raw mut len);
+            if text.is_null() {
+                // It cannot be written so.
+                ffi::PyErr_Clear();
+                return false;
+            }
+            put_text(put, STR, text.cast(), len)
+        } else {
+            false
+        }
+    };
+    if is_put && !this.used.load(Ordering::Relaxed) {
+        this.used.store(true, Ordering::Relaxed);
+    }
+    is_put
+}
+
+fn number(tag: u8, value: [u8; 8]) -> [u8; 9] {
+    let mut message = [tag; 9];
+    message[1..].copy_from_slice(&value);
+    message
+}
+
+/// # Safety
+/// There are so many bytes.
+unsafe fn put_text(put: impl Fn(&[u8]) -> bool, tag: u8, bytes: *const u8, len: Py_ssize_t) -> bool {
+    let len = len.cast_unsigned();
+    if len >= INLINE {
+        return false;
+    }
+    let mut message = [tag; INLINE];
+    // SAFETY: the caller says so, and there is room for them.
+    unsafe { ptr::copy_nonoverlapping(bytes, message[1..].as_mut_ptr(), len) };
+    put(&message[..=len])
+}
+
+/// How long it is waited, under the GIL, before an empty queue is looked at again. A consumer that looks all the time takes the memory away
+/// from its producer; so does one that comes a little later, but for several objects.
+const PAUSES: [u32; 4] = [16, 32, 48, 64];
+
+/// `None`: there is nothing to get so.
+///
+/// # Safety
+/// With the GIL.
+unsafe fn get_now(this: &Queue) -> Option<*mut PyObject> {
+    let queue = open(this).filter(|_| this.work.0.get().is_none())?;
+    let mut pauses = PAUSES.into_iter();
+    let taken = loop {
+        if let Some(taken) = queue.glance().ok()? {
+            break taken;
+        }
+        (0..pauses.next()?).for_each(|_| hint::spin_loop());
+    };
+    // SAFETY: with the GIL.
+    match taken.read(|message| unsafe { plain(message) }) {
+        Ok(Some(object)) => {
+            if !object.is_null() {
+                taken.finish();
+            }
+            Some(object)
+        }
+        _ => Some(get_other(taken)),
+    }
+}
+
+#[cold]
+fn get_other(taken: Taken<'_>) -> *mut PyObject {
+    attached(|py| decode::deliver(py, taken))
+}
+
+/// A plain object, or null with an exception. `None`: it is something else.
+///
+/// # Safety
+/// With the GIL.
+unsafe fn plain(message: &[u8]) -> Option<*mut PyObject> {
+    let (&tag, rest) = message.split_first()?;
+    let len = rest.len().cast_signed();
+    // SAFETY: with the GIL, on bytes that are there.
+    unsafe {
+        Some(match tag {
+            INT => ffi::PyLong_FromLongLong(i64::from_le_bytes(rest.try_into().ok()?)),
+            FLOAT => ffi::PyFloat_FromDouble(f64::from_le_bytes(rest.try_into().ok()?)),
+            BYTES => ffi::PyBytes_FromStringAndSize(rest.as_ptr().cast(), len),
+            STR => ffi::PyUnicode_FromStringAndSize(rest.as_ptr().cast(), len),
+            NONE => none(),
+            TRUE => fast::yes(),
+            _ => return None,
+        })
+    }
+}
