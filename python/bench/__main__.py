@@ -2,9 +2,9 @@
 
     python python/bench [--quick] [--only TEXT] [--rounds 5] [--seconds 0.5] [--json FILE]
 
-Each line: the median of rounds in which the libraries take turns, how many times as fast forkyard is, and what it is to be
-at least; a missed budget is printed, and fails nothing. Arrays are measured where NumPy is installed, and faster-fifo where
-that is.
+Each line: the median of rounds in which the libraries take turns, how many times as fast forkyard is, and what it is to
+be at least; a missed budget is printed, and fails nothing. Arrays are measured where NumPy is installed, and
+faster-fifo where that is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import os
 import sys
 from itertools import chain
 
+import connections
 import locks
-import pipes
 import queues
 import start
 from common import run
@@ -32,10 +32,11 @@ def main() -> None:
     parser.add_argument("--json", help="where all rounds are written")
     options = parser.parse_args()
     print(f"CPython {sys.version.split()[0]}, {os.cpu_count()} CPUs, {options.rounds} rounds")
-    for name, is_there in (("NumPy", "8 MB array" in queues.MESSAGES), ("faster-fifo", "faster-fifo" in queues.LIBRARIES)):
-        if not is_there:
+    wanted = {"NumPy": queues.MESSAGES.get("8 MB array"), "faster-fifo": queues.LIBRARIES.get("faster-fifo")}
+    for name, found in wanted.items():
+        if found is None:
             print(f"{name} is not installed: skipped")
-    every = chain(start.cases(), queues.cases(), pipes.cases(), locks.cases())
+    every = chain(start.cases(), queues.cases(), connections.cases(), locks.cases())
     seconds = options.seconds / 5 if options.quick else options.seconds
     figures = run((case for case in every if options.only in case.name), options.rounds, seconds)
     if options.json:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import forkyard
 from common import Case, plain
+
+import forkyard
 
 MIB = 1 << 20
 MESSAGES: dict[str, Callable[[], Any]] = {
@@ -26,7 +27,7 @@ with contextlib.suppress(ImportError):
 
 
 class FasterFifo:
-    """faster-fifo's queue, where that package is installed."""
+    """faster-fifo's queue, as a context has it."""
 
     __name__ = "faster_fifo"
 
@@ -34,15 +35,13 @@ class FasterFifo:
         return self
 
     def Queue(self) -> Any:
-        import faster_fifo
-
         return faster_fifo.Queue(max_size_bytes=64 * MIB)
 
 
 LIBRARIES: dict[str, Any] = {"forkyard": forkyard, "stdlib": multiprocessing}
 
 with contextlib.suppress(ImportError):
-    import faster_fifo as _
+    import faster_fifo
 
     LIBRARIES["faster-fifo"] = FasterFifo()
 

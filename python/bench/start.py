@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import forkyard
 from common import Case
+
+import forkyard
 
 
 def nothing() -> None:
@@ -28,7 +29,7 @@ def start_and_join(ctx: Any, seconds: float) -> float:
 
 
 def cases() -> Iterator[Case]:
-    """Return what is measured: the default method against the standard library's fork, and each against its own kind."""
+    """Return what is measured: each against its own kind, and the default against the standard library's fork."""
     pairs = [("zygote", "fork"), ("fork", "fork"), ("forkserver", "forkserver"), ("spawn", "spawn")]
     for ours, theirs in pairs:
         contexts = {"forkyard": forkyard.get_context(ours), "stdlib": multiprocessing.get_context(theirs)}

@@ -147,7 +147,9 @@ pub(crate) unsafe fn slow(
 }
 
 /// What `body` returns, as the interpreter wants it.
-pub(crate) fn attached(body: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>) -> *mut PyObject {
+pub(crate) fn attached(
+    body: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut PyObject {
     Python::attach(|py| match body(py) {
         Ok(object) => object.into_ptr(),
         Err(error) => {

@@ -77,6 +77,20 @@ def program(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., sub
     return run
 
 
+def start(ctx, target: Callable[..., object], *args: object):
+    """Starts a process that does not outlive the test."""
+    process = ctx.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def end(*processes) -> None:
+    """Waits for processes, which end well."""
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+
+
 def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
     """Waits until the condition is true."""
     end = time.monotonic() + seconds

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from conftest import start
 
 import forkyard
 from forkyard.sharedctypes import RawArray, RawValue, copy, synchronized
@@ -29,15 +30,9 @@ def change(raw, array, points):
     points[1].x = 9
 
 
-def run(ctx, target, *args):
-    process = ctx.Process(target=target, args=args)
-    process.start()
-    return process
-
-
 def test_a_counter_loses_nothing(ctx):
     value = ctx.Value("i", 0)
-    processes = [run(ctx, count, value, 500) for _ in range(3)]
+    processes = [start(ctx, count, value, 500) for _ in range(3)]
     for process in processes:
         process.join()
     assert value.value == 1500
@@ -46,7 +41,7 @@ def test_a_counter_loses_nothing(ctx):
 def test_what_a_child_changes_is_changed(ctx):
     raw, array = ctx.RawValue("d", 1.5), ctx.Array("i", [1, 2, 3])
     points = ctx.Array(Point, [(1, 2), (3, 4)], lock=False)
-    run(ctx, change, raw, array, points).join()
+    start(ctx, change, raw, array, points).join()
     assert raw.value == 3
     assert array[:] == [2, 3, 4]
     assert (points[1].x, points[1].y) == (9, 4)
@@ -60,7 +55,7 @@ def hold_and_die(value):
 
 def test_the_lock_of_the_dead_is_free(ctx):
     value = ctx.Value("i", 0)
-    run(ctx, hold_and_die, value).join()
+    start(ctx, hold_and_die, value).join()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", forkyard.OwnerDiedWarning)
         with value.get_lock():

@@ -13,7 +13,7 @@ import time
 import warnings
 
 import pytest
-from conftest import eventually
+from conftest import eventually, start
 
 import forkyard
 import forkyard.queues
@@ -29,12 +29,6 @@ def kind(request):
 
 def make(ctx, kind):
     return getattr(ctx, kind)()
-
-
-def start(ctx, target, *args):
-    process = ctx.Process(target=target, args=args, daemon=True)
-    process.start()
-    return process
 
 
 class Held:

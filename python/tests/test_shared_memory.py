@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import eventually
+from conftest import end, eventually, start
 
 import forkyard
 from forkyard.shared_memory import ShareableList, SharedMemory
@@ -32,10 +32,7 @@ def create(names):
 
 
 def run(ctx, target, *args):
-    process = ctx.Process(target=target, args=args)
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    end(start(ctx, target, *args))
 
 
 def test_others_attach_by_its_name(ctx):

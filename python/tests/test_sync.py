@@ -10,7 +10,7 @@ import time
 import warnings
 
 import pytest
-from conftest import eventually, state
+from conftest import end, eventually, start, state
 
 import forkyard
 
@@ -33,8 +33,7 @@ def take(lock, taken):
 
 def killed_holder(ctx, lock):
     held = ctx.Event()
-    holder = ctx.Process(target=hold, args=(lock, held), daemon=True)
-    holder.start()
+    holder = start(ctx, hold, lock, held)
     assert held.wait(30)
     return holder
 
@@ -62,16 +61,13 @@ def test_what_the_dead_held_is_free(ctx, kind):
 def test_four_waiters_of_the_dead_all_get_their_turn(ctx, kind):
     lock, taken = getattr(ctx, kind)(), ctx.SimpleQueue()
     holder = killed_holder(ctx, lock)
-    waiters = [ctx.Process(target=take, args=(lock, taken), daemon=True) for _ in range(4)]
-    for waiter in waiters:
-        waiter.start()
+    waiters = [start(ctx, take, lock, taken) for _ in range(4)]
     holder.terminate()
     told = [warning for _ in waiters for warning in taken.get()]
     assert len(told) == (kind != "BoundedSemaphore")
-    for process in [holder, *waiters]:
-        process.join()
+    end(*waiters)
+    holder.join()
     assert holder.exitcode == -signal.SIGTERM
-    assert [waiter.exitcode for waiter in waiters] == [0] * 4
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])
@@ -112,17 +108,13 @@ def wait(waited_for, waits):
 
 def test_a_killed_waiter_of_an_event_holds_up_nobody(ctx):
     event, waits = ctx.Event(), ctx.Semaphore(0)
-    processes = [ctx.Process(target=wait, args=(event, waits), daemon=True) for _ in range(3)]
-    for process in processes:
-        process.start()
+    processes = [start(ctx, wait, event, waits) for _ in range(3)]
     for _ in processes:
         assert waits.acquire(timeout=30)
     processes[0].kill()
     processes[0].join()
     event.set()
-    for process in processes[1:]:
-        process.join()
-        assert process.exitcode == 0
+    end(*processes[1:])
     assert event.wait(10)
 
 
@@ -175,10 +167,7 @@ def release(lock):
 def test_a_lock_is_released_by_another_process(ctx):
     lock = ctx.Lock()
     lock.acquire()
-    process = ctx.Process(target=release, args=(lock,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    end(start(ctx, release, lock))
     assert lock.acquire(block=False)
 
 
@@ -288,11 +277,7 @@ def count_up(lock, value):
 
 def test_a_counter_under_a_lock(ctx):
     lock, value = ctx.Lock(), ctx.RawValue("i")
-    processes = [ctx.Process(target=count_up, args=(lock, value)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    end(*[start(ctx, count_up, lock, value) for _ in range(4)])
     assert value.value == 800
 
 
@@ -338,9 +323,7 @@ def put_some(queue):
 
 def test_the_places_of_a_queue_do_not_come_back_with_its_producers_end(ctx):
     queue = ctx.Queue(3)
-    producer = ctx.Process(target=put_some, args=(queue,))
-    producer.start()
-    producer.join()
+    end(start(ctx, put_some, queue))
     assert queue.full()
     assert [queue.get() for _ in range(3)] == [0, 1, 2]
     assert queue.empty()
@@ -355,9 +338,7 @@ def notified(condition, waits, woken):
 
 def test_a_killed_waiter_of_a_condition_holds_up_nobody(ctx):
     condition, waits, woken = ctx.Condition(), ctx.Semaphore(0), ctx.Semaphore(0)
-    processes = [ctx.Process(target=notified, args=(condition, waits, woken), daemon=True) for _ in range(3)]
-    for process in processes:
-        process.start()
+    processes = [start(ctx, notified, condition, waits, woken) for _ in range(3)]
     for _ in processes:
         assert waits.acquire(timeout=30)
     with condition:
@@ -366,16 +347,14 @@ def test_a_killed_waiter_of_a_condition_holds_up_nobody(ctx):
     processes[0].join()
     with condition:
         condition.notify_all()
-    for process in processes[1:]:
+    for _ in processes[1:]:
         assert woken.acquire(timeout=30)
-        process.join()
-        assert process.exitcode == 0
+    end(*processes[1:])
 
 
 def test_a_condition_waits_for_what_somebody_else_does(ctx):
     condition, value = ctx.Condition(), ctx.RawValue("i")
-    process = ctx.Process(target=three, args=(condition, value))
-    process.start()
+    process = start(ctx, three, condition, value)
     with condition:
         assert condition.wait_for(lambda: value.value == 3, timeout=30)
         assert not condition.wait_for(lambda: value.value == 4, timeout=0.05)
@@ -403,9 +382,7 @@ def party(barrier, told):
 
 def test_a_party_that_is_killed_breaks_the_barrier(ctx):
     barrier, told = ctx.Barrier(3), ctx.SimpleQueue()
-    killed, other = (ctx.Process(target=party, args=(barrier, told), daemon=True) for _ in range(2))
-    killed.start()
-    other.start()
+    killed, other = (start(ctx, party, barrier, told) for _ in range(2))
     eventually(lambda: barrier.n_waiting == 2)
     killed.kill()
     killed.join()
@@ -431,12 +408,9 @@ def test_an_action_runs_once_in_each_round(ctx, tmp_path, monkeypatch):
     if ctx.get_start_method() == "forkserver":
         pytest.skip("the server's environment is older")
     barrier, told = ctx.Barrier(3, action=act), ctx.SimpleQueue()
-    processes = [ctx.Process(target=rounds, args=(barrier, 20, told)) for _ in range(3)]
-    for process in processes:
-        process.start()
+    processes = [start(ctx, rounds, barrier, 20, told) for _ in range(3)]
     results = [told.get() for _ in processes]
-    for process in processes:
-        process.join()
+    end(*processes)
     assert [sorted(round_) for round_ in zip(*results, strict=True)] == [[0, 1, 2]] * 20
     assert log.read_text() == "x" * 20
 
@@ -447,9 +421,7 @@ def dies():
 
 def test_a_death_in_the_action_breaks_the_barrier(ctx):
     barrier, told = ctx.Barrier(3, action=dies), ctx.SimpleQueue()
-    processes = [ctx.Process(target=party, args=(barrier, told)) for _ in range(3)]
-    for process in processes:
-        process.start()
+    processes = [start(ctx, party, barrier, told) for _ in range(3)]
     assert [told.get(), told.get()] == ["broken"] * 2
     for process in processes:
         process.join()

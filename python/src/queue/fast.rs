@@ -36,7 +36,8 @@ pub(super) fn add(class: &Bound<'_, PyType>, is_simple: bool) -> PyResult<()> {
     unsafe { fast::add::<Queue>(class, methods) }
 }
 
-const PUT: &CStr = c"put($self, obj, block=True, timeout=None)\n--\n\nPut an object, waiting for room if need be.";
+const PUT: &CStr =
+    c"put($self, obj, block=True, timeout=None)\n--\n\nPut an object, waiting for room if need be.";
 const GET: &CStr =
     c"get($self, block=True, timeout=None)\n--\n\nTake out the next object, waiting for one if need be.";
 const SIMPLE_PUT: &CStr = c"put($self, obj)\n--\n\nPut an object.";

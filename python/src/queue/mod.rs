@@ -58,7 +58,7 @@ const INLINE: usize = 232;
 
 /// Adds what is not made by PyO3.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
-    fast::add(&Queue::type_object(py), false)
+    fast::add(&py.get_type::<Queue>(), false)
 }
 
 /// Gives a class that derives from this one its methods as its own, and returns it: they are called faster.

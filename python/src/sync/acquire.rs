@@ -12,40 +12,41 @@ use crate::wait::{Patience, Slept, sleep};
 
 /// A lock that is acquired and released by hand.
 pub(super) trait ByHand: Sync {
+    /// True if it was free, nobody else wants it, and there is nothing to be told.
+    fn at_once(&self) -> bool;
     fn try_once(&self) -> Result<(), Trouble>;
     fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble>;
-    fn let_go(&self);
+    /// False: nobody has it.
+    fn let_go(&self) -> bool;
 }
 
-impl ByHand for Lock {
-    #[inline]
-    fn try_once(&self) -> Result<(), Trouble> {
-        self.try_acquire().map_err(|error| Trouble::of(error, |guard| guard.keep()))
-    }
+macro_rules! by_hand {
+    ($lock:ty) => {
+        impl ByHand for $lock {
+            #[inline]
+            fn at_once(&self) -> bool {
+                self.acquire_at_once()
+            }
 
-    fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble> {
-        self.acquire_interruptible(until).map_err(|error| Trouble::of(error, |guard| guard.keep()))
-    }
+            #[inline]
+            fn try_once(&self) -> Result<(), Trouble> {
+                self.try_acquire().map_err(|error| Trouble::of(error, |guard| guard.keep()))
+            }
 
-    fn let_go(&self) {
-        let _ = self.release();
-    }
+            fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble> {
+                self.acquire_interruptible(until).map_err(|error| Trouble::of(error, |guard| guard.keep()))
+            }
+
+            #[inline]
+            fn let_go(&self) -> bool {
+                self.release().is_ok()
+            }
+        }
+    };
 }
 
-impl ByHand for RLock {
-    #[inline]
-    fn try_once(&self) -> Result<(), Trouble> {
-        self.try_acquire().map_err(|error| Trouble::of(error, |guard| guard.keep()))
-    }
-
-    fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble> {
-        self.acquire_interruptible(until).map_err(|error| Trouble::of(error, |guard| guard.keep()))
-    }
-
-    fn let_go(&self) {
-        let _ = self.release();
-    }
-}
+by_hand!(Lock);
+by_hand!(RLock);
 
 /// Why a lock was not acquired in the ordinary way.
 pub(super) enum Trouble {

@@ -6,7 +6,7 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::acquire::acquire;
+use super::acquire::{ByHand, acquire};
 use super::fast::Fast;
 use super::released_too_often;
 use crate::handle::Handle;
@@ -75,11 +75,11 @@ impl Lock {
 impl Fast for Lock {
     #[inline]
     fn at_once(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.acquire_at_once())
+        self.handle.0.get().is_some_and(|handle| handle.at_once())
     }
 
     #[inline]
     fn let_go(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
+        self.handle.0.get().is_some_and(|handle| handle.let_go())
     }
 }

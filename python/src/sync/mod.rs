@@ -25,10 +25,10 @@ use pyo3::types::PyType;
 
 /// Adds what is not made by PyO3.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
-    fast::add::<Lock>(&Lock::type_object(py))?;
-    fast::add::<RLock>(&RLock::type_object(py))?;
-    fast::add::<Semaphore>(&Semaphore::type_object(py))?;
-    fast::add::<BoundedSemaphore>(&BoundedSemaphore::type_object(py))
+    fast::add::<Lock>(&py.get_type::<Lock>())?;
+    fast::add::<RLock>(&py.get_type::<RLock>())?;
+    fast::add::<Semaphore>(&py.get_type::<Semaphore>())?;
+    fast::add::<BoundedSemaphore>(&py.get_type::<BoundedSemaphore>())
 }
 
 /// Gives a class that derives from one of those its methods as its own, and returns it: they are called faster.

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::acquire::acquire;
+use super::acquire::{ByHand, acquire};
 use super::fast::Fast;
 use crate::handle::Handle;
 use crate::wait::Patience;
@@ -80,11 +80,11 @@ fn not_mine() -> PyErr {
 impl Fast for RLock {
     #[inline]
     fn at_once(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.acquire_at_once())
+        self.handle.0.get().is_some_and(|handle| handle.at_once())
     }
 
     #[inline]
     fn let_go(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
+        self.handle.0.get().is_some_and(|handle| handle.let_go())
     }
 }

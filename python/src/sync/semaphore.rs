@@ -19,27 +19,23 @@ trait Permits: Sync {
     fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()>;
 }
 
-impl Permits for sync::Semaphore {
-    #[inline]
-    fn try_acquire(&self) -> forkyard::Result<bool> {
-        self.try_acquire()
-    }
+macro_rules! permits {
+    ($permits:ty) => {
+        impl Permits for $permits {
+            #[inline]
+            fn try_acquire(&self) -> forkyard::Result<bool> {
+                self.try_acquire()
+            }
 
-    fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()> {
-        self.acquire_interruptible(until)
-    }
+            fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()> {
+                self.acquire_interruptible(until)
+            }
+        }
+    };
 }
 
-impl Permits for sync::BoundedSemaphore {
-    #[inline]
-    fn try_acquire(&self) -> forkyard::Result<bool> {
-        self.try_acquire()
-    }
-
-    fn acquire_interruptible(&self, until: Option<Instant>) -> forkyard::Result<()> {
-        self.acquire_interruptible(until)
-    }
-}
+permits!(sync::Semaphore);
+permits!(sync::BoundedSemaphore);
 
 #[inline]
 fn acquire(py: Python<'_>, permits: &impl Permits, patience: Patience) -> PyResult<bool> {
