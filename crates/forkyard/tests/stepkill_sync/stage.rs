@@ -199,6 +199,16 @@ impl Stage {
         settled.map(|()| now).map_err(|error| format!("{error}: {now:?}"))
     }
 
+    /// Has the founder clean up until nobody is left that it did not start: a victim's fork ends by itself, when it gets to run, and
+    /// nobody is its parent.
+    pub(crate) fn reap_orphan(&mut self) -> Told {
+        eventually("the orphan has ended and is cleaned up", || {
+            let reaped = self.ask_founder("reap").is_ok();
+            let now = self.ask_founder("census").map_or_else(|_| Census::default(), |line| Census::of(&line));
+            reaped && now.participants == MEMBERS && now.unfinished == 0
+        })
+    }
+
     /// Waits until somebody has cleaned up after the victim.
     pub(crate) fn settle(&mut self) -> Told {
         self.census().map(drop)

@@ -16,8 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         most: Some(120),
         ..Case::new("forking, the parent killed", "/ fork / reap", |stage| {
-            // The fork ends by itself, and nobody is its parent.
-            stage.ask_founder("reap")?;
+            stage.reap_orphan()?;
             others_make(stage)
         })
     },
