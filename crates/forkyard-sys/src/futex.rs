@@ -2,8 +2,12 @@
 //!
 //! A wait may return early: its caller looks at the words again. Words are live and aligned, so the only errors are those
 //! that are told.
+//!
+//! # Safety
+//! A word of 64 bits is live and aligned, and each of its halves is a word of 32 bits, of which the kernel alone is told.
+#![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -30,25 +34,68 @@ pub enum Woken {
     TimedOut,
 }
 
+/// What one can sleep on: 32 bits, in a word of their own or in the low half of a longer one.
+#[derive(Clone, Copy, Debug)]
+pub enum Futex<'a> {
+    /// A word of its own.
+    Word(&'a AtomicU32),
+    /// The low half of one of 64 bits. Its other half may change without a notice to sleepers.
+    LowHalf(&'a AtomicU64),
+}
+
+impl<'a> From<&'a AtomicU32> for Futex<'a> {
+    fn from(word: &'a AtomicU32) -> Futex<'a> {
+        Futex::Word(word)
+    }
+}
+
+impl<'a> From<&'a AtomicU64> for Futex<'a> {
+    fn from(word: &'a AtomicU64) -> Futex<'a> {
+        Futex::LowHalf(word)
+    }
+}
+
+impl<'a> Futex<'a> {
+    /// Its value.
+    pub fn load(self, order: Ordering) -> u32 {
+        match self {
+            Futex::Word(word) => word.load(order),
+            Futex::LowHalf(word) => word.load(order) as u32,
+        }
+    }
+
+    /// As the kernel is told of it. Not to be read or written: a program's accesses to one place all have one size.
+    fn told(self) -> &'a AtomicU32 {
+        match self {
+            Futex::Word(word) => word,
+            Futex::LowHalf(word) => {
+                let low = usize::from(cfg!(target_endian = "big"));
+                // SAFETY: see the heading.
+                unsafe { &*std::ptr::from_ref(word).cast::<AtomicU32>().add(low) }
+            }
+        }
+    }
+}
+
 /// Sleeps until the word is woken, unless it has another value already. May return early: look at the word again.
 pub fn wait(word: &AtomicU32, expected: u32) {
     wait_one(word, expected, None);
 }
 
 /// Sleeps while the word has the expected value, until it is woken.
-pub fn wait_one(word: &AtomicU32, expected: u32, until: Option<Instant>) -> Woken {
+pub fn wait_one<'a>(word: impl Into<Futex<'a>>, expected: u32, until: Option<Instant>) -> Woken {
     let left = timespec(until);
     let left = left.map(|left| rustix::thread::Timespec { tv_sec: left.tv_sec, tv_nsec: left.tv_nsec });
-    told(futex::wait(word, Flags::empty(), expected, left.as_ref()).map(|()| 0))
+    told(futex::wait(word.into().told(), Flags::empty(), expected, left.as_ref()).map(|()| 0))
 }
 
 /// Sleeps while all these words have their expected values, until one of them is woken. Of more than [`MOST_WORDS`] the
 /// first so many count.
-pub fn wait_any(words: &[(&AtomicU32, u32)], until: Option<Instant>) -> Woken {
+pub fn wait_any(words: &[(Futex<'_>, u32)], until: Option<Instant>) -> Woken {
     static REFUSED: AtomicBool = AtomicBool::new(false);
     match words {
         [] => return Woken::Look,
-        [(word, expected)] => return wait_one(word, *expected, until),
+        [(word, expected)] => return wait_one(*word, *expected, until),
         _ => {}
     }
     if !REFUSED.load(Ordering::Relaxed) && !forced(Feature::FutexWaitv) {
@@ -56,7 +103,7 @@ pub fn wait_any(words: &[(&AtomicU32, u32)], until: Option<Instant>) -> Woken {
         let words = &words[..words.len().min(MOST_WORDS)];
         for (wait, (word, expected)) in waits.iter_mut().zip(words) {
             wait.val = (*expected).into();
-            wait.uaddr = WaitPtr::new(word.as_ptr().cast());
+            wait.uaddr = WaitPtr::new(word.told().as_ptr().cast());
             wait.flags = WaitFlags::SIZE_U32;
         }
         let until = until.map(absolute);
@@ -109,34 +156,34 @@ pub fn wake_one(word: &AtomicU32) {
 }
 
 /// Wakes at most so many sleepers, and tells how many it woke.
-pub fn wake(word: &AtomicU32, most: u32) -> u32 {
+pub fn wake<'a>(word: impl Into<Futex<'a>>, most: u32) -> u32 {
     // The word is mapped and aligned: the call cannot fail.
-    count(futex::wake(word, Flags::empty(), most.min(i32::MAX as u32)))
+    count(futex::wake(word.into().told(), Flags::empty(), most.min(i32::MAX as u32)))
 }
 
 /// Adds to the word and wakes its sleepers in one system call, which a SIGKILL cannot cut in two. `add` is below 2048, or a
 /// power of two. Tells how many it woke, which may be one more than `most` if the word is changed meanwhile.
-pub fn add_and_wake(word: &AtomicU32, add: u32, most: u32) -> u32 {
+pub fn add_and_wake<'a>(word: impl Into<Futex<'a>>, add: u32, most: u32) -> u32 {
     match u16::try_from(add) {
-        Ok(add) if add < 2048 => change_and_wake(word, WakeOp::Add, add, most),
-        _ => change_and_wake(word, WakeOp::AddShift, add.trailing_zeros() as u16, most),
+        Ok(add) if add < 2048 => change_and_wake(word.into(), WakeOp::Add, add, most),
+        _ => change_and_wake(word.into(), WakeOp::AddShift, add.trailing_zeros() as u16, most),
     }
 }
 
 /// Sets one bit of the word and wakes its sleepers in one such call.
-pub fn set_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
-    change_and_wake(word, WakeOp::OrShift, (bit % 32) as u16, most)
+pub fn set_bit_and_wake<'a>(word: impl Into<Futex<'a>>, bit: u32, most: u32) -> u32 {
+    change_and_wake(word.into(), WakeOp::OrShift, (bit % 32) as u16, most)
 }
 
 /// Clears one bit of the word and wakes its sleepers in one such call.
-pub fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
-    change_and_wake(word, WakeOp::AndNShift, (bit % 32) as u16, most)
+pub fn clear_bit_and_wake<'a>(word: impl Into<Futex<'a>>, bit: u32, most: u32) -> u32 {
+    change_and_wake(word.into(), WakeOp::AndNShift, (bit % 32) as u16, most)
 }
 
-fn change_and_wake(word: &AtomicU32, op: WakeOp, argument: u16, most: u32) -> u32 {
+fn change_and_wake(word: Futex<'_>, op: WakeOp, argument: u16, most: u32) -> u32 {
     // The call can wake once more if the old value has a certain relation to a small number: it is not to.
     let unlike = u16::from(word.load(Ordering::Relaxed) == 0);
-    let most = most.min(i32::MAX as u32);
+    let (most, word) = (most.min(i32::MAX as u32), word.told());
     count(futex::wake_op(word, Flags::empty(), most, 1, word, op, WakeOpCmp::Eq, argument, unlike))
 }
 
@@ -146,10 +193,10 @@ fn count(woken: Result<usize, Errno>) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
-    use super::{Woken, add_and_wake, clear_bit_and_wake, set_bit_and_wake, wait_any, wait_one, wake};
+    use super::{Futex, Woken, add_and_wake, clear_bit_and_wake, set_bit_and_wake, wait_any, wait_one, wake};
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -176,8 +223,8 @@ mod tests {
     #[test]
     fn any_word_wakes_and_any_difference_is_seen() {
         let words = [AtomicU32::new(1), AtomicU32::new(2)];
-        let all = [(&words[0], 1), (&words[1], 2)];
-        assert_eq!(wait_any(&[all[0], (&words[1], 3)], Some(Instant::now() + LONG)), Woken::Look);
+        let all = [(Futex::from(&words[0]), 1), (Futex::from(&words[1]), 2)];
+        assert_eq!(wait_any(&[all[0], (all[1].0, 3)], Some(Instant::now() + LONG)), Woken::Look);
         assert_eq!(wait_any(&all, Some(Instant::now())), Woken::TimedOut);
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
@@ -189,5 +236,21 @@ mod tests {
             wake(&words[1], u32::MAX);
             sleeper.join().unwrap();
         });
+    }
+
+    #[test]
+    fn the_low_half_of_a_long_word_is_a_word() {
+        let word = AtomicU64::new(7 << 32 | 5);
+        assert_eq!(wait_one(&word, 7, Some(Instant::now() + LONG)), Woken::Look);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                while word.load(Ordering::Acquire) as u32 == 5 {
+                    assert_ne!(wait_one(&word, 5, Some(Instant::now() + LONG)), Woken::TimedOut);
+                }
+            });
+            set_bit_and_wake(&word, 31, 1);
+            sleeper.join().unwrap();
+        });
+        assert_eq!(word.load(Ordering::Acquire), 7 << 32 | 1 << 31 | 5);
     }
 }

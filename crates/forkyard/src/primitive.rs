@@ -7,7 +7,7 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use forkyard_sys::futex as sys;
-pub(crate) use sys::Woken;
+pub(crate) use sys::{Futex, Woken};
 
 /// How often a contended word is looked at before its waiter sleeps.
 pub(crate) const SPINS: u32 = 100;
@@ -23,26 +23,26 @@ pub(crate) fn has_passed(at: Instant) -> bool {
 }
 
 /// Sleeps while every word has its expected value: until one is woken, or the time is up, or a signal came.
-pub(crate) fn wait(words: &[(&AtomicU32, u32)], until: Option<Instant>) -> Woken {
+pub(crate) fn wait(words: &[(Futex<'_>, u32)], until: Option<Instant>) -> Woken {
     sys::wait_any(words, until)
 }
 
 /// Wakes at most so many sleepers, and tells how many it woke.
-pub(crate) fn wake(word: &AtomicU32, most: u32) -> u32 {
+pub(crate) fn wake<'a>(word: impl Into<Futex<'a>>, most: u32) -> u32 {
     sys::wake(word, most)
 }
 
 /// Adds to the word and wakes its sleepers in one step that no death can cut in two. At most 2047, or a power of two.
-pub(crate) fn add_and_wake(word: &AtomicU32, add: u32, most: u32) -> u32 {
+pub(crate) fn add_and_wake<'a>(word: impl Into<Futex<'a>>, add: u32, most: u32) -> u32 {
     sys::add_and_wake(word, add, most)
 }
 
 /// Sets one bit in the word and wakes its sleepers, in one such step.
-pub(crate) fn set_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
+pub(crate) fn set_bit_and_wake<'a>(word: impl Into<Futex<'a>>, bit: u32, most: u32) -> u32 {
     sys::set_bit_and_wake(word, bit, most)
 }
 
 /// Clears one bit in the word and wakes its sleepers, in one such step.
-pub(crate) fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
+pub(crate) fn clear_bit_and_wake<'a>(word: impl Into<Futex<'a>>, bit: u32, most: u32) -> u32 {
     sys::clear_bit_and_wake(word, bit, most)
 }

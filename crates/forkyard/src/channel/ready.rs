@@ -13,7 +13,7 @@ use forkyard_sys::mask;
 use super::bell::Bell;
 use super::core::Core;
 use crate::error::{Error, Result};
-use crate::primitive::{self, AtomicU32, Ordering, Woken};
+use crate::primitive::{self, AtomicU32, Futex, Ordering, Woken};
 use crate::shm::{Family, Lives};
 use crate::sync_std::lock;
 
@@ -195,8 +195,8 @@ impl Sentry {
             };
             let seen = watches.iter().map(|watch| (watch, *lock(&watch.armed)));
             let armed: Vec<_> = seen.filter_map(|(watch, seen)| Some((watch, seen?))).collect();
-            let mut words = vec![(&self.news, news)];
-            words.extend(armed.iter().map(|(watch, seen)| (watch.bell().word(), *seen)));
+            let mut words = vec![(Futex::from(&self.news), news)];
+            words.extend(armed.iter().map(|(watch, seen)| (watch.bell().word().into(), *seen)));
             let slice = Instant::now() + SLICE;
             let woken = primitive::wait(&words, (!armed.is_empty()).then_some(slice));
             for (watch, seen) in &armed {

@@ -176,6 +176,12 @@ fn me_anew() -> Result<Me> {
     Ok(Me { id, thread })
 }
 
+/// True if this is the process of that participant.
+#[inline]
+pub(crate) fn is_here(id: Id) -> bool {
+    robust::identity().load(Ordering::Acquire) == id.bits()
+}
+
 /// This process's place in the family, if it takes part.
 #[inline]
 pub(crate) fn joined() -> Option<Id> {

@@ -7,7 +7,7 @@ use super::deadlock::{self, Deadlock};
 use super::error::{LockError, OwnerDied};
 use super::raw::{Holder, Outcome, RawLock, Waiter};
 use crate::primitive::{AtomicU32, Ordering};
-use crate::shm::{self, Family, Id, Me, Waiting};
+use crate::shm::{self, Family, Me, Waiting};
 
 /// Tells whether a signal handler of the program's own language has something to do: a signal may come between two sleeps.
 static ATTENTION: OnceLock<fn() -> bool> = OnceLock::new();
@@ -60,11 +60,11 @@ impl Base {
         self.own_at_once().is_some()
     }
 
-    /// The same, with this process.
+    /// The same, with this thread.
     #[inline]
-    pub(super) fn own_at_once(&self) -> Option<Id> {
+    pub(super) fn own_at_once(&self) -> Option<Me> {
         let me = shm::known()?;
-        self.raw.acquire_at_once(me.into()).then_some(me.id)
+        self.raw.acquire_at_once(me.into()).then_some(me)
     }
 
     /// Acquires the lock if it is free.
@@ -102,28 +102,39 @@ impl Base {
     /// Releases the lock if it is this process's. A guard in a fork releases nothing: the lock is its parent's.
     #[inline]
     pub(super) fn release(&self) {
-        if let Some(me) = shm::joined() {
-            let _ = self.raw.release(me);
+        match shm::known() {
+            Some(me) => {
+                let _ = self.raw.release(me.into());
+            }
+            None => self.release_anew(),
         }
     }
 
-    /// The same for a guard, which knows whose it is: nobody but its owner releases this lock.
+    /// By a thread that is new to the family, of a process that is not.
+    #[cold]
+    fn release_anew(&self) {
+        if let (Some(_), Ok(me)) = (shm::joined(), shm::me()) {
+            let _ = self.raw.release(me.into());
+        }
+    }
+
+    /// The same for a guard, which knows whose it is.
     #[inline]
-    pub(super) fn release_own(&self, owner: Option<Id>) {
+    pub(super) fn release_own(&self, owner: Option<Me>) {
         match owner {
-            Some(owner) if shm::joined() == Some(owner) => {
-                let _ = self.raw.release_own(owner);
+            Some(owner) if shm::is_here(owner.id) => {
+                let _ = self.raw.release(owner.into());
             }
             // A fork's.
             _ => {}
         }
     }
 
-    /// This process, if the calling thread has the lock, which nobody but its owner releases.
+    /// The calling thread, if it has the lock.
     #[inline]
-    pub(super) fn owned(&self) -> Option<Id> {
+    pub(super) fn owned(&self) -> Option<Me> {
         let me = shm::known()?;
-        self.raw.is_noted(me.into()).then_some(me.id)
+        self.raw.is_held_by(me.into()).then_some(me)
     }
 
     /// True if the calling thread has the lock.

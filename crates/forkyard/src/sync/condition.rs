@@ -149,7 +149,7 @@ mod held {
 }
 
 fn let_go((base, _): (&Base, u64)) -> Result<u32> {
-    match base.raw.release(shm::me()?.id) {
+    match base.raw.release(shm::me()?.into()) {
         Released::Done => Ok(0),
         Released::NotOwner | Released::NotLocked => {
             let why = "this process does not have the lock; acquire it before the wait".to_owned();

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::base::Base;
 use super::error::LockError;
 use super::owned::HasLock;
-use super::raw::Released;
+use super::raw::{Holder, Released};
 use crate::error::{Error, Kind, Result};
-use crate::shm::{self, Id, Payload, Shared};
+use crate::shm::{self, Payload, Shared};
 use crate::time::Deadline;
 
 /// The shared part.
@@ -178,17 +178,17 @@ impl Lock {
     #[inline]
     #[doc(alias = "pthread_mutex_unlock")]
     pub fn release(&self) -> Result<()> {
-        let Some(me) = shm::joined() else { return self.join_and_release() };
-        self.released(me)
+        let Some(me) = shm::known() else { return self.join_and_release() };
+        self.released(me.into())
     }
 
     #[cold]
     fn join_and_release(&self) -> Result<()> {
-        self.released(shm::me()?.id)
+        self.released(shm::me()?.into())
     }
 
     #[inline]
-    fn released(&self, me: Id) -> Result<()> {
+    fn released(&self, me: Holder) -> Result<()> {
         match self.state.0.raw.release_any(me) {
             Released::Done => Ok(()),
             _ => Err(not_locked()),

@@ -20,7 +20,7 @@ use super::base::Base;
 use super::error::LockError;
 use super::owned::HasLock;
 use crate::error::Result;
-use crate::shm::{self, Id, Payload, Shared, ShmSafe};
+use crate::shm::{self, Me, Payload, Shared, ShmSafe};
 use crate::time::Deadline;
 
 /// The shared part.
@@ -161,8 +161,8 @@ impl<T: ShmSafe> Mutex<T> {
 
     fn guarded(&self, acquired: std::result::Result<(), LockError<()>>) -> MutexResult<'_, T> {
         match acquired {
-            Ok(()) => Ok(MutexGuard::of(self, shm::joined())),
-            Err(error) => Err(error.map(|()| MutexGuard::of(self, shm::joined()))),
+            Ok(()) => Ok(MutexGuard::of(self, shm::known())),
+            Err(error) => Err(error.map(|()| MutexGuard::of(self, shm::known()))),
         }
     }
 
@@ -209,7 +209,7 @@ impl<'de, T: ShmSafe> Deserialize<'de> for Mutex<T> {
 #[must_use = "the mutex is unlocked when its guard is dropped"]
 pub struct MutexGuard<'a, T: ShmSafe> {
     mutex: &'a Mutex<T>,
-    owner: Option<Id>,
+    owner: Option<Me>,
     /// It says that this thread has the lock.
     thread: PhantomData<*const ()>,
 }
@@ -219,7 +219,7 @@ unsafe impl<T: ShmSafe + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ShmSafe> MutexGuard<'a, T> {
     #[inline]
-    fn of(mutex: &'a Mutex<T>, owner: Option<Id>) -> MutexGuard<'a, T> {
+    fn of(mutex: &'a Mutex<T>, owner: Option<Me>) -> MutexGuard<'a, T> {
         MutexGuard { mutex, owner, thread: PhantomData }
     }
 

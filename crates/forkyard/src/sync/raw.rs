@@ -17,13 +17,13 @@ use crate::primitive::{self, AtomicU32, AtomicU64, Ordering};
 use crate::shm::{Id, Lives};
 
 /// Somebody sleeps, or may.
-const WAITERS: u32 = 1 << 31;
+const WAITERS: u64 = 1 << 31;
 /// Somebody has waited for too long: who comes now has to wait as well.
-const STARVING: u32 = 1 << 30;
+const STARVING: u64 = 1 << 30;
 /// The owner died, and the reaper took its name out of the word.
-const DIED: u32 = 1 << 29;
+const DIED: u64 = 1 << 29;
 /// Free, whoever the word names: somebody else than the owner released it.
-const RELEASED: u32 = 1 << 28;
+const RELEASED: u64 = 1 << 28;
 
 /// After waiting for so long a waiter is served before newcomers, and after each further such time again.
 const STARVES: Duration = Duration::from_millis(1);
@@ -35,15 +35,15 @@ const ACQUIRE: Ordering = Ordering::SeqCst;
 
 /// A lock in shared memory. All zero is free.
 ///
-/// `word`: everybody, by exchange; acquired with [`ACQUIRE`], released with Release. `died`: who removes a dead owner,
-/// before it does. `holder`: the owner, after acquiring and before releasing; read by those who want to know which thread it
-/// is, and believed only as long as it names the process that the word names.
+/// `word`: everybody, by exchange, but for one bit that the kernel sets; acquired with [`ACQUIRE`], released with Release. Its low half
+/// is what sleepers sleep on: the owner's [`Id`] and the marks above. The high half is the owner's thread. `died`: who removes a dead
+/// owner, before it does.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct RawLock {
-    word: AtomicU32,
+    word: AtomicU64,
     died: AtomicU32,
-    holder: AtomicU64,
+    unused: AtomicU32,
 }
 
 /// A thread of a participant.
@@ -54,8 +54,10 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    fn bits(self) -> u64 {
-        u64::from(self.id.bits()) << 32 | u64::from(self.thread)
+    /// The word of a lock that it has.
+    #[inline]
+    fn word(self) -> u64 {
+        u64::from(self.thread) << 32 | u64::from(self.id.bits())
     }
 }
 
@@ -115,8 +117,13 @@ enum Standing {
     Owned(Id),
 }
 
-fn standing(word: u32) -> Standing {
-    match Id::of_word(word) {
+/// Whom a word names.
+fn named(word: u64) -> Option<Id> {
+    Id::of_word(word as u32)
+}
+
+fn standing(word: u64) -> Standing {
+    match named(word) {
         Some(owner) if word & RELEASED == 0 => Standing::Owned(owner),
         _ => Standing::Free,
     }
@@ -126,11 +133,7 @@ impl RawLock {
     /// Acquires the lock if nobody has it, and nobody starves for it.
     #[inline]
     pub(crate) fn acquire_at_once(&self, me: Holder) -> bool {
-        let acquired = self.word.compare_exchange(0, me.id.bits(), ACQUIRE, Ordering::Relaxed).is_ok();
-        if acquired {
-            self.holder.store(me.bits(), Ordering::Relaxed);
-        }
-        acquired
+        self.word.compare_exchange(0, me.word(), ACQUIRE, Ordering::Relaxed).is_ok()
     }
 
     /// Acquires the lock, waiting as `waiter` does.
@@ -221,7 +224,7 @@ impl RawLock {
             // Not longer than until it starves, unless the one who starves is served next anyway.
             let soon =
                 if watched.is_some() && seen & STARVING != 0 { until } else { earlier(until, starves) };
-            ends = match sleep(lives, &self.word, seen, watched.as_slice(), soon) {
+            ends = match sleep(lives, &self.word, seen as u32, watched.as_slice(), soon) {
                 Slept::Interrupted if waiter.interruptible() => Some(Outcome::Interrupted),
                 Slept::Slice if waiter.slice() => Some(Outcome::GaveUp),
                 Slept::Slice if waiter.attention() => Some(Outcome::Interrupted),
@@ -231,12 +234,10 @@ impl RawLock {
     }
 
     /// Takes a free lock.
-    fn take(&self, word: u32, waiters: u32, me: Holder) -> Option<Outcome> {
+    fn take(&self, word: u64, waiters: u64, me: Holder) -> Option<Outcome> {
         // Newcomers that had to queue behind one who starves are asleep without a mark of theirs.
         let others = if word & (WAITERS | STARVING) == 0 { waiters } else { WAITERS };
-        let mine = me.id.bits() | others;
-        self.word.compare_exchange(word, mine, ACQUIRE, Ordering::Relaxed).ok()?;
-        self.holder.store(me.bits(), Ordering::Relaxed);
+        self.word.compare_exchange(word, me.word() | others, ACQUIRE, Ordering::Relaxed).ok()?;
         if word & DIED == 0 {
             return Some(Outcome::Acquired);
         }
@@ -244,35 +245,22 @@ impl RawLock {
     }
 
     /// Takes the lock from a dead owner.
-    fn take_over(&self, word: u32, owner: Id, waiters: u32, me: Holder) -> Option<Outcome> {
+    fn take_over(&self, word: u64, owner: Id, waiters: u64, me: Holder) -> Option<Outcome> {
         let others = word & WAITERS | waiters;
         if others != 0 {
             // Before it is taken: this one will see who took it, and watch that one.
             primitive::wake(&self.word, 1);
         }
-        let mine = me.id.bits() | others;
-        self.word.compare_exchange(word, mine, ACQUIRE, Ordering::Relaxed).ok()?;
-        self.holder.store(me.bits(), Ordering::Relaxed);
+        self.word.compare_exchange(word, me.word() | others, ACQUIRE, Ordering::Relaxed).ok()?;
         Some(Outcome::OwnerDied(Some(owner)))
     }
 
-    /// Releases the lock if it is the caller's process's.
+    /// Releases the lock if it is the caller's process's. A look before the exchange would cost half as much again.
     #[inline]
-    pub(crate) fn release(&self, me: Id) -> Released {
-        if self.word.load(Ordering::Relaxed) != me.bits() {
-            return self.release_contended(me, 0);
-        }
-        self.release_own(me)
-    }
-
-    /// The same for a caller that knows that its process has the lock, and that nobody else releases it: one exchange, without the look
-    /// before, which costs half as much again.
-    #[inline]
-    pub(crate) fn release_own(&self, me: Id) -> Released {
-        self.holder.store(0, Ordering::Relaxed);
-        match self.word.compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed) {
+    pub(crate) fn release(&self, me: Holder) -> Released {
+        match self.word.compare_exchange(me.word(), 0, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Released::Done,
-            Err(_) => self.release_contended(me, 0),
+            Err(_) => self.release_contended(me.id, 0),
         }
     }
 
@@ -284,7 +272,7 @@ impl RawLock {
     }
 
     #[cold]
-    fn release_contended(&self, me: Id, died: u32) -> Released {
+    fn release_contended(&self, me: Id, died: u64) -> Released {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             match standing(word) {
@@ -292,7 +280,6 @@ impl RawLock {
                 Standing::Owned(_) => return Released::NotOwner,
                 Standing::Free => return Released::NotLocked,
             }
-            self.holder.store(0, Ordering::Relaxed);
             let free = word & STARVING | died;
             if self.word.compare_exchange(word, free, Ordering::Release, Ordering::Relaxed).is_ok() {
                 if word & WAITERS != 0 {
@@ -305,7 +292,7 @@ impl RawLock {
 
     /// Releases the lock, whoever has it. Of two that release one acquisition at the same time both may be told that it was theirs.
     #[inline]
-    pub(crate) fn release_any(&self, me: Id) -> Released {
+    pub(crate) fn release_any(&self, me: Holder) -> Released {
         match self.release(me) {
             Released::NotOwner => self.release_of_other(),
             released => released,
@@ -339,39 +326,30 @@ impl RawLock {
 
     /// Who has the lock, dead or alive.
     pub(crate) fn owner(&self) -> Option<Id> {
-        match standing(self.word.load(Ordering::Acquire)) {
-            Standing::Owned(owner) => Some(owner),
-            Standing::Free => None,
-        }
+        self.holder().map(|holder| holder.id)
     }
 
-    /// Which thread has the lock, if that is known: between acquiring and writing it down it is not.
-    #[inline]
+    /// The same, and which thread of it.
     pub(crate) fn holder(&self) -> Option<Holder> {
-        let owner = self.owner()?;
-        let holder = self.holder.load(Ordering::Relaxed);
-        let thread = (holder & u64::from(u32::MAX)) as u32;
-        (holder >> 32 == u64::from(owner.bits()) && thread != 0).then_some(Holder { id: owner, thread })
+        let word = self.word.load(Ordering::Acquire);
+        match standing(word) {
+            Standing::Owned(id) => Some(Holder { id, thread: (word >> 32) as u32 }),
+            Standing::Free => None,
+        }
     }
 
     /// True if this thread has the lock.
     #[inline]
     pub(crate) fn is_held_by(&self, me: Holder) -> bool {
         // What this thread wrote it reads, and nobody else writes its name.
-        self.holder.load(Ordering::Relaxed) == me.bits() && self.owner() == Some(me.id)
-    }
-
-    /// The same for a lock that nobody but its owner releases.
-    #[inline]
-    pub(crate) fn is_noted(&self, me: Holder) -> bool {
-        self.holder.load(Ordering::Relaxed) == me.bits()
+        self.word.load(Ordering::Relaxed) & !(WAITERS | STARVING | DIED) == me.word()
     }
 
     /// Removes the dead from the lock, and has everybody look again. May be done twice, or by halves.
     pub(crate) fn repair(&self, dead: Id) {
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            if Id::of_word(word) != Some(dead) {
+            if named(word) != Some(dead) {
                 break;
             }
             let died = if word & RELEASED == 0 { DIED } else { word & DIED };

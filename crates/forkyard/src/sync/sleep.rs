@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::primitive::{self, AtomicU32, Woken};
+use crate::primitive::{self, Futex, Woken};
 use crate::shm::{Id, Life, Lives, watch};
 
 /// Most lives that one sleeper watches; the reaper tells it of the others.
@@ -33,19 +33,19 @@ pub(crate) enum Slept {
 
 /// Sleeps while `word` has the value `expected` and all of `watched` live. Whoever is woken by a death wakes others that
 /// watch the same life.
-pub(crate) fn sleep(
-    lives: &impl Lives,
-    word: &AtomicU32,
+pub(crate) fn sleep<'a>(
+    lives: &'a impl Lives,
+    word: impl Into<Futex<'a>>,
     expected: u32,
     watched: &[Id],
     until: Option<Instant>,
 ) -> Slept {
     let watched = &watched[..watched.len().min(MOST_WATCHED)];
-    let mut words = Words::new(word, expected);
+    let mut words = Words::new(word.into(), expected);
     for &id in watched {
         match lives.life(id) {
             Life::Alive(life) => match watch(life) {
-                Some(value) => words.push(life, value),
+                Some(value) => words.push(life.into(), value),
                 None => {
                     primitive::wake(life, PASSED_ON);
                     return Slept::Look;
@@ -83,17 +83,17 @@ pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<In
 
 /// The words of one sleep: on the stack, and no more of them written than are used.
 struct Words<'a> {
-    few: [(&'a AtomicU32, u32); 2],
-    many: Vec<(&'a AtomicU32, u32)>,
+    few: [(Futex<'a>, u32); 2],
+    many: Vec<(Futex<'a>, u32)>,
     count: usize,
 }
 
 impl<'a> Words<'a> {
-    fn new(word: &'a AtomicU32, expected: u32) -> Words<'a> {
+    fn new(word: Futex<'a>, expected: u32) -> Words<'a> {
         Words { few: [(word, expected); 2], many: Vec::new(), count: 1 }
     }
 
-    fn push(&mut self, word: &'a AtomicU32, expected: u32) {
+    fn push(&mut self, word: Futex<'a>, expected: u32) {
         if self.count < self.few.len() {
             self.few[self.count] = (word, expected);
         } else {
@@ -105,7 +105,7 @@ impl<'a> Words<'a> {
         self.count += 1;
     }
 
-    fn all(&self) -> &[(&'a AtomicU32, u32)] {
+    fn all(&self) -> &[(Futex<'a>, u32)] {
         if self.many.is_empty() { &self.few[..self.count] } else { &self.many }
     }
 }

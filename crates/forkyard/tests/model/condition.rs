@@ -36,7 +36,7 @@ impl World {
     }
 
     fn unlock(&self, me: Id) {
-        assert_eq!(self.shared.lock.release(me), Released::Done);
+        assert_eq!(self.shared.lock.release(Holder { id: me, thread: 1 }), Released::Done);
     }
 
     fn tokens(&self) -> u32 {

@@ -62,7 +62,7 @@ impl World {
         let outcome = self.acquire(me);
         assert!(matches!(outcome, Outcome::Acquired | Outcome::OwnerDied(_)), "{outcome:?}");
         self.enter();
-        assert_eq!(self.shared.lock.release(me), Released::Done);
+        assert_eq!(self.shared.lock.release(holder(me)), Released::Done);
         outcome != Outcome::Acquired
     }
 
@@ -145,7 +145,7 @@ fn survive(preemptions: usize, others: u32, hurried: bool, reaped: bool) {
             held.set(true);
             world.enter();
             held.set(false);
-            assert_eq!(world.shared.lock.release(me), Released::Done);
+            assert_eq!(world.shared.lock.release(holder(me)), Released::Done);
         };
         let reap = |dead| {
             if reaped {
@@ -199,7 +199,7 @@ fn waiters_that_leave_take_nobodys_wake_up_with_them() {
                     Outcome::TimedOut => {}
                     outcome => {
                         assert_eq!(outcome, Outcome::Acquired);
-                        assert_eq!(here.shared.lock.release(me), Released::Done);
+                        assert_eq!(here.shared.lock.release(holder(me)), Released::Done);
                     }
                 }
             };
@@ -210,7 +210,7 @@ fn waiters_that_leave_take_nobodys_wake_up_with_them() {
         assert_eq!(world.acquire(id(0)), Outcome::Acquired);
         let threads = [leave(1), leave(2), world.family.spawn(3, None, move |me| _ = here.once(me), unseen)];
         primitive::until_asleep(3);
-        assert_eq!(world.shared.lock.release(id(0)), Released::Done);
+        assert_eq!(world.shared.lock.release(holder(id(0))), Released::Done);
         world.once(id(0));
         threads.into_iter().for_each(|thread| assert!(!thread.join().unwrap()));
     });
@@ -223,13 +223,13 @@ fn who_releases_for_another_may_be_killed_anywhere() {
         let owner = id(0);
         assert_eq!(world.acquire(owner), Outcome::Acquired);
         let (releaser, waiter) = (world.clone(), world.clone());
-        let release = move |me| assert_eq!(releaser.shared.lock.release_any(me), Released::Done);
+        let release = move |me| assert_eq!(releaser.shared.lock.release_any(holder(me)), Released::Done);
         let victim = world.family.spawn(1, Some(steps), release, unseen);
         let waiter = world.family.spawn(2, None, move |me| assert!(!waiter.once(me)), unseen);
         let killed = victim.join().unwrap();
         if world.shared.lock.owner() == Some(owner) {
             assert!(killed);
-            assert_eq!(world.shared.lock.release(owner), Released::Done);
+            assert_eq!(world.shared.lock.release(holder(owner)), Released::Done);
         }
         assert!(!waiter.join().unwrap());
         killed
@@ -251,7 +251,7 @@ fn a_death_that_was_not_dealt_with_is_told_again() {
                 assert_eq!(world.shared.lock.release_died(me, Some(dead)), Released::Done);
                 let outcome = world.acquire(me);
                 world.tell(outcome != Outcome::Acquired);
-                assert_eq!(world.shared.lock.release(me), Released::Done);
+                assert_eq!(world.shared.lock.release(holder(me)), Released::Done);
             },
             unseen,
         );

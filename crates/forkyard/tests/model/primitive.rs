@@ -153,6 +153,63 @@ macro_rules! atomic {
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
 
+/// What one can sleep on.
+#[derive(Clone, Copy)]
+pub(crate) enum Futex<'a> {
+    Word(&'a AtomicU32),
+    LowHalf(&'a AtomicU64),
+}
+
+impl<'a> From<&'a AtomicU32> for Futex<'a> {
+    fn from(word: &'a AtomicU32) -> Futex<'a> {
+        Futex::Word(word)
+    }
+}
+
+impl<'a> From<&'a AtomicU64> for Futex<'a> {
+    fn from(word: &'a AtomicU64) -> Futex<'a> {
+        Futex::LowHalf(word)
+    }
+}
+
+impl Futex<'_> {
+    pub(crate) fn load(self, order: Ordering) -> u32 {
+        match self {
+            Futex::Word(word) => word.load(order),
+            Futex::LowHalf(word) => word.load(order) as u32,
+        }
+    }
+
+    /// Its value at this moment, which is no step of anybody's.
+    fn now(self) -> u32 {
+        match self {
+            Futex::Word(word) => word.0.load(Ordering::SeqCst),
+            Futex::LowHalf(word) => word.0.load(Ordering::SeqCst) as u32,
+        }
+    }
+
+    fn set(self, bits: u32) {
+        match self {
+            Futex::Word(word) => drop(word.0.fetch_or(bits, Ordering::SeqCst)),
+            Futex::LowHalf(word) => drop(word.0.fetch_or(bits.into(), Ordering::SeqCst)),
+        }
+    }
+
+    fn clear(self, bits: u32) {
+        match self {
+            Futex::Word(word) => drop(word.0.fetch_and(!bits, Ordering::SeqCst)),
+            Futex::LowHalf(word) => drop(word.0.fetch_and(!u64::from(bits), Ordering::SeqCst)),
+        }
+    }
+
+    fn address(self) -> usize {
+        match self {
+            Futex::Word(word) => std::ptr::from_ref(word).addr(),
+            Futex::LowHalf(word) => std::ptr::from_ref(word).addr(),
+        }
+    }
+}
+
 /// Who sleeps on what, first come first served, as in the kernel.
 #[derive(Default)]
 struct Sleepers {
@@ -179,14 +236,10 @@ pub(crate) fn until_asleep(count: usize) {
     }
 }
 
-fn address(word: &AtomicU32) -> usize {
-    std::ptr::from_ref(word).addr()
-}
-
-pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
+pub(crate) fn wait(words: &[(Futex<'_>, u32)], _: Option<Instant>) -> Woken {
     step();
     let mut sleepers = SLEEPERS.lock().unwrap();
-    if words.iter().any(|(word, expected)| word.0.load(Ordering::SeqCst) != *expected) {
+    if words.iter().any(|(word, expected)| word.now() != *expected) {
         return Woken::Look;
     }
     if IMPATIENT.with(Cell::get) {
@@ -194,7 +247,7 @@ pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
     }
     let (bell, ticket) = (Arc::new(Condvar::new()), sleepers.tickets);
     sleepers.tickets += 1;
-    let words = words.iter().map(|(word, _)| address(word)).collect();
+    let words = words.iter().map(|(word, _)| word.address()).collect();
     sleepers.queue.push(Sleeper { ticket, words, bell: Arc::clone(&bell) });
     ASLEEP.notify_all();
     while sleepers.queue.iter().any(|sleeper| sleeper.ticket == ticket) {
@@ -204,15 +257,15 @@ pub(crate) fn wait(words: &[(&AtomicU32, u32)], _: Option<Instant>) -> Woken {
     Woken::Look
 }
 
-pub(crate) fn wake(word: &AtomicU32, most: u32) -> u32 {
+pub(crate) fn wake<'a>(word: impl Into<Futex<'a>>, most: u32) -> u32 {
     step();
-    wake_in(&mut SLEEPERS.lock().unwrap(), word, most)
+    wake_in(&mut SLEEPERS.lock().unwrap(), word.into(), most)
 }
 
-fn wake_in(sleepers: &mut Sleepers, word: &AtomicU32, most: u32) -> u32 {
+fn wake_in(sleepers: &mut Sleepers, word: Futex<'_>, most: u32) -> u32 {
     let mut woken = 0;
     while woken < most {
-        let Some(at) = sleepers.queue.iter().position(|sleeper| sleeper.words.contains(&address(word)))
+        let Some(at) = sleepers.queue.iter().position(|sleeper| sleeper.words.contains(&word.address()))
         else {
             break;
         };
@@ -227,20 +280,22 @@ pub(crate) fn add_and_wake(word: &AtomicU32, add: u32, most: u32) -> u32 {
     step();
     let mut sleepers = SLEEPERS.lock().unwrap();
     word.0.fetch_add(add, Ordering::SeqCst);
+    wake_in(&mut sleepers, word.into(), most)
+}
+
+pub(crate) fn set_bit_and_wake<'a>(word: impl Into<Futex<'a>>, bit: u32, most: u32) -> u32 {
+    let word = word.into();
+    step();
+    let mut sleepers = SLEEPERS.lock().unwrap();
+    word.set(1 << bit);
     wake_in(&mut sleepers, word, most)
 }
 
-pub(crate) fn set_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
+pub(crate) fn clear_bit_and_wake<'a>(word: impl Into<Futex<'a>>, bit: u32, most: u32) -> u32 {
+    let word = word.into();
     step();
     let mut sleepers = SLEEPERS.lock().unwrap();
-    word.0.fetch_or(1 << bit, Ordering::SeqCst);
-    wake_in(&mut sleepers, word, most)
-}
-
-pub(crate) fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
-    step();
-    let mut sleepers = SLEEPERS.lock().unwrap();
-    word.0.fetch_and(!(1 << bit), Ordering::SeqCst);
+    word.clear(1 << bit);
     wake_in(&mut sleepers, word, most)
 }
 
@@ -248,5 +303,5 @@ pub(crate) fn clear_bit_and_wake(word: &AtomicU32, bit: u32, most: u32) -> u32 {
 pub(crate) fn end_life(word: &AtomicU32, mark: u32) {
     let mut sleepers = SLEEPERS.lock().unwrap();
     word.0.fetch_or(mark, Ordering::SeqCst);
-    wake_in(&mut sleepers, word, 1);
+    wake_in(&mut sleepers, word.into(), 1);
 }

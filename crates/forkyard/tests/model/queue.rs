@@ -186,7 +186,7 @@ impl World {
             if let Some(done) = attempt() {
                 return done;
             }
-            primitive::wait(&[(bell.word(), seen)], None);
+            primitive::wait(&[(bell.word().into(), seen)], None);
         }
     }
 

@@ -231,7 +231,7 @@ impl World {
             if let Some(value) = self.try_get(me) {
                 return value;
             }
-            primitive::wait(&[(self.items().word(), seen)], None);
+            primitive::wait(&[(self.items().word().into(), seen)], None);
         }
     }
 

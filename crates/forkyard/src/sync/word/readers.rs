@@ -137,7 +137,7 @@ impl Readers<'_> {
         let outcome = self.told();
         let entered = self.enter(lives, me).map_or(Entered::Alone, Entered::Cell);
         if entered != Entered::Alone {
-            self.let_go(me.id);
+            self.let_go(me);
         }
         (outcome, Some(entered))
     }
@@ -151,10 +151,10 @@ impl Readers<'_> {
     }
 
     /// The owner gives up the lock without having written: what it was told others are told as well.
-    fn let_go(&self, me: Id) {
+    fn let_go(&self, me: Holder) {
         let _ = match self.word.writing.load(Ordering::Relaxed) {
             0 => self.word.lock.release(me),
-            dead => self.word.lock.release_died(me, Id::of_word(dead)),
+            dead => self.word.lock.release_died(me.id, Id::of_word(dead)),
         };
     }
 
@@ -163,7 +163,7 @@ impl Readers<'_> {
     pub(crate) fn unread(&self, entered: Entered, me: Holder) {
         match entered {
             Entered::Cell(number) => self.leave(number, me.id),
-            Entered::Alone if self.word.lock.is_noted(me) => self.let_go(me.id),
+            Entered::Alone if self.word.lock.is_held_by(me) => self.let_go(me),
             Entered::Alone => {}
         }
     }
@@ -179,7 +179,7 @@ impl Readers<'_> {
         match drained {
             Ok(()) => self.begin(me.id),
             Err(end) => {
-                self.let_go(me.id);
+                self.let_go(me);
                 match end {
                     End::TimedOut => Outcome::TimedOut,
                     End::Interrupted => Outcome::Interrupted,
@@ -197,7 +197,7 @@ impl Readers<'_> {
         if self.readers(lives).is_empty() {
             return self.begin(me.id);
         }
-        self.let_go(me.id);
+        self.let_go(me);
         Outcome::TimedOut
     }
 
@@ -244,9 +244,9 @@ impl Readers<'_> {
     /// Goes out as the writer. In a fork of it nothing happens.
     #[inline]
     pub(crate) fn unwrite(&self, me: Holder) {
-        if self.word.lock.is_noted(me) {
+        if self.word.lock.is_held_by(me) {
             self.word.writing.store(0, Ordering::Relaxed);
-            let _ = self.word.lock.release_own(me.id);
+            let _ = self.word.lock.release(me);
         }
     }
 
