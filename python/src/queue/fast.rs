@@ -181,7 +181,7 @@ unsafe fn put_text(put: impl Fn(&[u8]) -> bool, tag: u8, bytes: *const u8, len: 
 
 /// How long it is waited, under the GIL, before an empty queue is looked at again. A consumer that looks all the time takes the memory away
 /// from its producer; so does one that comes a little later, but for several objects.
-const PAUSES: [u32; 4] = [16, 32, 48, 64];
+const PAUSES: [u32; 3] = [8, 16, 32];
 
 /// `None`: there is nothing to get so.
 ///
@@ -198,10 +198,8 @@ unsafe fn get_now(this: &Queue) -> Option<*mut PyObject> {
     };
     // SAFETY: with the GIL.
     match taken.read(|message| unsafe { plain(message) }) {
-        Ok(Some(object)) => {
-            if !object.is_null() {
-                taken.finish();
-            }
+        Ok(Some(object)) if !object.is_null() => {
+            taken.finish();
             Some(object)
         }
         _ => Some(get_other(taken)),
@@ -210,7 +208,11 @@ unsafe fn get_now(this: &Queue) -> Option<*mut PyObject> {
 
 #[cold]
 fn get_other(taken: Taken<'_>) -> *mut PyObject {
-    attached(|py| decode::deliver(py, taken))
+    attached(|py| {
+        // Why a plain object could not be made is found out again.
+        drop(PyErr::take(py));
+        decode::deliver(py, taken)
+    })
 }
 
 /// A plain object, or null with an exception. `None`: it is something else.

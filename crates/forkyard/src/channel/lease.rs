@@ -85,12 +85,12 @@ impl<C: Borrow<Core>> Lease<C> {
     /// The same; the caller keeps the parcel.
     #[inline]
     pub(super) fn deliver(&self) -> (bool, Option<Parcel>) {
-        let is_last = self.ring().is_last_taken(self.spot);
+        let goes_on = self.ring().goes_on_behind(self.spot);
         let (finished, parcel) = self.release();
         if finished {
-            // Whoever took it last finds out what follows with its next message; but others may sleep who wait for the end.
-            let is_told = is_last && self.queue().header().counters.items.is_quiet();
-            let state = if is_told { Committed::Done } else { self.ring().state() };
+            // To ask for the state is to read what producers write. Others may sleep who wait for the end.
+            let goes_on = goes_on && self.queue().header().counters.items.is_quiet();
+            let state = if goes_on { Committed::Done } else { self.ring().state() };
             self.queue().were_delivered(1, state);
         }
         (finished, parcel)

@@ -496,12 +496,17 @@ impl<W: Words> Ring<W> {
         all.min_by_key(|(position, _)| *position).map(|(_, first)| first)
     }
 
-    /// True if this handle has taken nothing since it took that message.
+    /// True if this handle has taken nothing since it took that message, and the ring goes on behind it: all that its release may bring
+    /// about is found by the next take.
     #[inline]
-    pub(crate) fn is_last_taken(&self, spot: Spot) -> bool {
-        let next = self.0.known().consumed.head.load(Ordering::Relaxed);
+    pub(crate) fn goes_on_behind(&self, spot: Spot) -> bool {
         let position = self.0.position(spot.place).map_or(UNKNOWN, |word| word.load(Ordering::Relaxed));
-        position != UNKNOWN && position.wrapping_add(1) == next
+        let next = position.wrapping_add(1);
+        if position == UNKNOWN || self.0.known().consumed.head.load(Ordering::Relaxed) != next {
+            return false;
+        }
+        let says = Cell::of_word(self.0.cell(next).load(Ordering::SeqCst));
+        says.age(self.lap(next)) != Age::Same || matches!(says, Cell::Full { .. })
     }
 
     /// Gives back the place of a message that the caller has taken: from now on it was delivered. False: the caller was found dead, and
