@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
-from multiprocessing import context, reduction, resource_tracker, spawn
+from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn
 from typing import Any
 
-from . import _forkyard
+from . import _forkyard, _interrupt
 
 __all__: tuple[str, ...] = ()
 
@@ -64,16 +65,17 @@ def ended(popen: Any) -> None:
 class _Start:
     """The second of the two things that a new interpreter reads: the first one has its path in it."""
 
-    def __init__(self, family: Any, late: dict[str, Any], method: str | None, process: bytes) -> None:
-        self._parts = (family, late, method, process)
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
 
     def __reduce__(self) -> Any:
         return _begin, self._parts
 
 
-def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes) -> Any:
+def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes, interrupts: bool) -> Any:
     from .context import _default_context, _real_default
 
+    _interrupt.begin(interrupts)
     join(family)
     spawn.prepare({key: late.pop(key) for key in ("start_method",) if key in late})
     _default_context._adopt(method, _real_default._actual_context)
@@ -102,7 +104,9 @@ def parcel(popen: Any, process_obj: Any) -> bytes:
         popen._forkyard_of_main = b"__main__" in process.getvalue()
         reduction.dump(early, data)
         method = _default_context.get_start_method(allow_none=True)
-        reduction.dump(_Start(handle(popen), late, method, process.getvalue()), data)
+        # A new interpreter begins with interrupts held back, and finds out here whether it gets them.
+        interrupts = isinstance(popen, popen_spawn_posix.Popen) and signal.SIGINT not in _interrupt.mask()
+        reduction.dump(_Start(handle(popen), late, method, process.getvalue(), interrupts), data)
     finally:
         context.set_spawning_popen(None)
     return data.getvalue()

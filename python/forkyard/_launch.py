@@ -11,7 +11,7 @@ import socket
 import sys
 from multiprocessing import forkserver, process, spawn, util
 
-from . import _family, _forkyard, _server
+from . import _family, _forkyard, _interrupt, _server
 
 __all__: tuple[str, ...] = ()
 
@@ -86,7 +86,8 @@ class Server:
 
     def receive(self, seconds: float | None = None) -> tuple[bytes, list[int]]:
         """Wait for a packet. `EOFError`: it has ended. `TimeoutError`: it may be stopped."""
-        ready = self._ready.poll(None if seconds is None else seconds * 1000)
+        with _interrupt.let_through():
+            ready = self._ready.poll(None if seconds is None else seconds * 1000)
         if not ready:
             raise TimeoutError(f"the server process has not answered for {seconds} s")
         if any(fd == self.socket.fileno() for fd, _ in ready):
@@ -101,6 +102,9 @@ class Server:
 
     def end(self, patience: float = 0) -> None:
         """End it, and wait until it has ended: first by letting go of it, if there is time for that."""
+        with contextlib.suppress(OSError):
+            # Children of a fork server have it, too.
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         if not hasattr(self, "child"):
             return

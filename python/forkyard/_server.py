@@ -20,7 +20,7 @@ import sys
 from multiprocessing import process, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _forkyard, popen_fork
+from . import _forkyard, _interrupt, popen_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,6 +219,10 @@ def _live(packet: bytes, fds: list[int], lifeline: int, owner: int) -> Any:
             packet, fds = receive(sock)
             if not packet:
                 os._exit(0)
+            if packet[0]:
+                # It came while this process was nobody.
+                _interrupt.forget()
+            packet = packet[1:]
     os.close(owner)
     return _become(packet, fds, lifeline)
 
@@ -316,6 +320,11 @@ def _serve(forkserver: Any, child_r: int, packet: bytes, fds: list[int]) -> Any:
     given[:] = fds
     forkserver._forkserver._inherit(client, fds)
     sentinel = os.dup(child_r)
+    ready = select.poll()
+    ready.register(child_r, select.POLLIN)
+    if not ready.poll()[0][1] & select.POLLIN:
+        # Whoever asked has ended, or has been interrupted.
+        return 1
     try:
         return spawn._main(child_r, sentinel)
     except Exception:

@@ -15,7 +15,7 @@ import socket
 import threading
 from typing import Any
 
-from . import _family, _forkyard, _launch, _server, popen_fork
+from . import _family, _forkyard, _interrupt, _launch, _server, popen_fork
 
 __all__: tuple[str, ...] = ()
 
@@ -134,7 +134,7 @@ class _Zygote:
         with spare, contextlib.suppress(Refused, BrokenPipeError, ConnectionResetError):
             made = self.answer(server)
             if made[1].poll() is None:
-                _server.send(spare, packet, fds)
+                _server.send(spare, bytes([_interrupt.waits_in(made[0])]) + packet, fds)
                 return made
         return None
 
@@ -174,7 +174,7 @@ def start(data: bytes, fds: list[int], wanted: list[str]) -> Made:
         environ = None
         if os.environ._data != _zygote.environ:  # type: ignore[attr-defined]
             environ = dict(os.environ)
-        mask = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+        mask = [int(number) for number in _interrupt.mask()]
         streams = [fd for fd in (1, 2) if _is_open(fd)]
         tracker = _family.tracker()
         sent = [_zygote.cradle.fileno(), *streams, *(() if tracker is None else (tracker,)), *fds]

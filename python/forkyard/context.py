@@ -165,17 +165,27 @@ class _Factories:
 
 
 class _Child:
-    """What a child does before its target runs."""
+    """How a child is started, and what it does before its target runs."""
+
+    def start(self) -> None:
+        """Start the child."""
+        from . import _interrupt
+
+        _interrupt.start(super().start)  # type: ignore[misc]
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
+        from . import _interrupt
         from .popen_fork import begin
 
+        guard = _interrupt.Guard(self)
         begin(self, parent_sentinel)
         method = self._start_method  # type: ignore[attr-defined]
         if method is not None:
             # The standard library does the same next.
             _default_context._adopt(method, _real_contexts[method])
-        return super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+        code = super()._bootstrap(parent_sentinel)  # type: ignore[misc]
+        guard.tell()
+        return code
 
 
 class Process(_Child, _context.Process):

@@ -5,18 +5,17 @@ It has no address: requests go through one socket, which its children inherit.
 
 from __future__ import annotations
 
-import atexit
 import os
-import signal
 import socket
 import threading
+from multiprocessing import util
 from multiprocessing.forkserver import MAXFDS_TO_SEND as MAXFDS_TO_SEND
 from multiprocessing.forkserver import SIGNED_STRUCT as SIGNED_STRUCT
 from multiprocessing.forkserver import read_signed as read_signed
 from multiprocessing.forkserver import set_forkserver_preload as set_forkserver_preload
 from multiprocessing.forkserver import write_signed as write_signed
 
-from . import _family, _launch, _server
+from . import _family, _interrupt, _launch, _server
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -70,7 +69,8 @@ class ForkServer:
         if self._client is None:
             self._server = _launch.Server(None)
             self._client = self._server.socket
-            atexit.register(self._stop)
+            # After children have been joined: it tells their exit codes.
+            util.Finalize(None, self._stop, exitpriority=-100)
         return self._client
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:
@@ -80,7 +80,7 @@ class ForkServer:
         """
         if len(fds) + 4 >= MAXFDS_TO_SEND or len(fds) + 8 > _server.MOST_FDS:
             raise ValueError("too many fds")
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        mask = _interrupt.mask()
         parent_r, child_w = os.pipe()
         child_r, parent_w = os.pipe()
         try:

@@ -12,7 +12,7 @@ import signal
 from multiprocessing import popen_fork, util
 from typing import Any, NoReturn
 
-from . import _family, _forkyard
+from . import _family, _forkyard, _interrupt
 
 __all__ = ["Popen"]
 
@@ -64,8 +64,13 @@ class Popen(popen_fork.Popen):
         parents_life, lifeline = os.pipe()
         _lifelines.add(lifeline)
         try:
+            # Now, so that there is as little as can be between a look for interrupts and the fork.
+            _forkyard.before_fork()
+            with _interrupt.let_through():
+                pass
             self.pid = os.fork()
         except BaseException:
+            _forkyard.after_fork_in_parent()
             os.close(parents_life)
             _close(lifeline)
             raise
@@ -130,6 +135,8 @@ def end(run: Any) -> NoReturn:
     code = 1
     try:
         code = run_to_the_end(run)
+    except KeyboardInterrupt:
+        _interrupt.end()
     finally:
         os._exit(code)
 

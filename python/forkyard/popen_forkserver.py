@@ -7,7 +7,7 @@ import os
 from multiprocessing import popen_forkserver, util
 from typing import Any
 
-from . import _family, _server, forkserver, popen_fork
+from . import _family, _interrupt, _server, forkserver, popen_fork
 
 __all__ = ["Popen"]
 
@@ -28,16 +28,25 @@ class Popen(popen_fork.Popen, popen_forkserver.Popen):
             popen_fork._lifelines.add(lifeline)
             self.finalizer = util.Finalize(self, popen_fork._close, (self.sentinel, lifeline))
             try:
-                self.pid = forkserver.read_signed(self.sentinel)
+                with _interrupt.let_through():
+                    self.pid = forkserver.read_signed(self.sentinel)
                 break
             except EOFError:
                 # The server was killed before it made a child, or told of it: without its data that one ends.
                 self.finalizer()
+            except BaseException:
+                self.finalizer()
+                raise
         else:
             raise EOFError("the fork server ended before it had made a child")
-        # A child that is killed meanwhile is joined as any other.
-        with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
-            pipe.write(data)
+        try:
+            # A child that is killed meanwhile is joined as any other.
+            with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
+                with _interrupt.let_through():
+                    pipe.write(data)
+        except BaseException:
+            self.kill()
+            raise
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, if the child has ended."""

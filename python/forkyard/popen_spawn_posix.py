@@ -7,7 +7,7 @@ import os
 from multiprocessing import popen_spawn_posix, spawn, util
 from typing import Any
 
-from . import _family, popen_fork
+from . import _family, _interrupt, popen_fork
 
 __all__ = ["Popen"]
 
@@ -22,6 +22,8 @@ class Popen(popen_fork.Popen, popen_spawn_posix.Popen):
         try:
             command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=to_child)
             fds = {*self._fds, to_child, *(() if tracker is None else (tracker,))}
+            with _interrupt.let_through():
+                pass
             self.pid = util.spawnv_passfds(spawn.get_executable(), command, sorted(fds))  # type: ignore[arg-type]
         except BaseException:
             os.close(lifeline)
@@ -29,6 +31,11 @@ class Popen(popen_fork.Popen, popen_spawn_posix.Popen):
         finally:
             os.close(to_child)
         self._adopt(lifeline)
-        # A child that is killed meanwhile is joined as any other.
-        with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
-            pipe.write(data)
+        try:
+            # A child that is killed meanwhile is joined as any other.
+            with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
+                with _interrupt.let_through():
+                    pipe.write(data)
+        except BaseException:
+            self.kill()
+            raise

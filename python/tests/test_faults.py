@@ -12,7 +12,7 @@ import threading
 import warnings
 
 import pytest
-from conftest import eventually, state
+from conftest import eventually, members, state
 
 import forkyard
 
@@ -186,18 +186,6 @@ if __name__ == "__main__":
 """
 
 
-def session_of(leader):
-    """The processes of a session that have not ended."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and os.getsid(int(name)) == leader and state(int(name)) not in (None, "Z"):
-                found.append(int(name))
-        except ProcessLookupError:
-            pass
-    return found
-
-
 def test_nothing_is_left_of_a_killed_parent(method, tmp_path, request):
     path = tmp_path / "program.py"
     path.write_text(ORPHANS)
@@ -209,9 +197,9 @@ def test_nothing_is_left_of_a_killed_parent(method, tmp_path, request):
         try:
             assert running.stdout.read(5) == b"ready"
             assert running.wait() == -signal.SIGKILL
-            eventually(lambda: not session_of(running.pid))
+            eventually(lambda: not members(running.pid))
         finally:
-            for pid in session_of(running.pid):
+            for pid in members(running.pid):
                 os.kill(pid, signal.SIGKILL)
 
 
