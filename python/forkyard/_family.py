@@ -72,10 +72,15 @@ class _Start:
         return _begin, self._parts
 
 
-def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes, interrupts: bool) -> Any:
+def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes, fresh: tuple[int, bool] | None) -> Any:
     from .context import _default_context, _real_default
+    from .popen_fork import Life
 
-    _interrupt.begin(interrupts)
+    if fresh is not None:
+        parents, interrupts = fresh
+        os.set_inheritable(parents, False)
+        Life.given(parents)
+        _interrupt.begin(interrupts)
     join(family)
     spawn.prepare({key: late.pop(key) for key in ("start_method",) if key in late})
     _default_context._adopt(method, _real_default._actual_context)
@@ -95,6 +100,7 @@ def preparation(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def parcel(popen: Any, process_obj: Any) -> bytes:
     """Return what a new interpreter reads: how it is prepared, and the process object."""
     from .context import _default_context
+    from .popen_fork import Life
 
     early, late = preparation(process_obj._name)
     data, process = io.BytesIO(), io.BytesIO()
@@ -104,9 +110,11 @@ def parcel(popen: Any, process_obj: Any) -> bytes:
         popen._forkyard_of_main = b"__main__" in process.getvalue()
         reduction.dump(early, data)
         method = _default_context.get_start_method(allow_none=True)
-        # A new interpreter begins with interrupts held back, and finds out here whether it gets them.
-        interrupts = isinstance(popen, popen_spawn_posix.Popen) and signal.SIGINT not in _interrupt.mask()
-        reduction.dump(_Start(handle(popen), late, method, process.getvalue(), interrupts), data)
+        fresh = None
+        if isinstance(popen, popen_spawn_posix.Popen):
+            # A new interpreter begins with interrupts held back, and finds out here whether it gets them.
+            fresh = Life.pidfd(), signal.SIGINT not in _interrupt.mask()
+        reduction.dump(_Start(handle(popen), late, method, process.getvalue(), fresh), data)
     finally:
         context.set_spawning_popen(None)
     return data.getvalue()

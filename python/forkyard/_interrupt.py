@@ -36,37 +36,45 @@ _INTERRUPT = {signal.SIGINT}
 
 
 class _Held(threading.local):
-    # This thread's mask without what is held back here; None while nothing is.
-    mask: Any = None
+    # Whether this thread's mask has the signal in it because of what is done here.
+    back = False
 
 
 _held = _Held()
 
 
-def mask() -> Any:
+def mask() -> set[Any]:
     """Return this thread's signal mask, as the program has set it: a child's."""
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ()) if _held.mask is None else _held.mask
+    now = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return now - _INTERRUPT if _held.back else now
 
 
-def start(start: Callable[[], object]) -> None:
-    """Start a child, with interrupts held back."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
-    _held.mask, outer = before, _held.mask
+def held(do: Callable[[], object]) -> None:
+    """Do something with interrupts held back.
+
+    In a thread that is not the main one they are from then on: handlers run in the main thread only, and a thread that
+    changes its mask may take a signal that was to wake the main thread.
+    """
+    if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT):
+        do()
+        return
+    _held.back = True
     try:
-        start()
+        do()
     finally:
-        _held.mask = outer
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if threading.current_thread() is threading.main_thread():
+            _held.back = False
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
 
 
 @contextlib.contextmanager
 def let_through() -> Iterator[None]:
     """Let them through meanwhile, if they are held back."""
-    if _held.mask is None:
+    if not _held.back or threading.current_thread() is not threading.main_thread():
         yield
         return
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
@@ -97,7 +105,7 @@ class Guard:
         self._mask = mask()
         self._interrupted = False
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
-        _held.mask = None
+        _held.back = False
         if sys.excepthook is _without_interrupts:
             sys.excepthook = sys.__excepthook__
         process_obj.run = self._run

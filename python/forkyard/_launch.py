@@ -96,6 +96,10 @@ class Server:
                 return packet, fds
         raise EOFError("the server process has ended")
 
+    def answered(self) -> bool:
+        """Tell whether there is a packet, or it has ended."""
+        return bool(self._ready.poll(0))
+
     def lives(self) -> bool:
         """Tell whether it lives."""
         return self.child.poll() is None

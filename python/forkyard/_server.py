@@ -223,7 +223,7 @@ def _live(packet: bytes, fds: list[int], lifeline: int, owner: int) -> Any:
                 # It came while this process was nobody.
                 _interrupt.forget()
             packet = packet[1:]
-    os.close(owner)
+    popen_fork.Life.given(owner)
     return _become(packet, fds, lifeline)
 
 
@@ -315,6 +315,7 @@ def _serve(forkserver: Any, child_r: int, packet: bytes, fds: list[int]) -> Any:
     gc.enable()
     signal.pthread_sigmask(signal.SIG_SETMASK, list(packet[1:]))
     client = fds.pop(0)
+    popen_fork.Life.given(fds.pop(0))
     tracker = fds.pop(0) if packet[0] else None
     resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
     given[:] = fds

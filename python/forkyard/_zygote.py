@@ -49,6 +49,8 @@ class _Zygote:
         self.asked: bytes | None = None
         # The socket of the spare that was asked for last; the zygote's answer may not have come yet.
         self.spare: socket.socket | None = None
+        # That one, if the answer has come.
+        self.made: Made | None = None
         # By which children see that this process lives: the same for all of them, whatever zygote they come from.
         self.lifeline: tuple[int, int] | None = None
 
@@ -131,19 +133,32 @@ class _Zygote:
         if self.spare is None:
             return None
         spare, self.spare = self.spare, None
+        made, self.made = self.made, None
         with spare, contextlib.suppress(Refused, BrokenPipeError, ConnectionResetError):
-            made = self.answer(server)
+            made = made or self.answer(server)
             if made[1].poll() is None:
                 _server.send(spare, bytes([_interrupt.waits_in(made[0])]) + packet, fds)
                 return made
         return None
+
+    def settle(self) -> None:
+        """Take the answer of a spare that was asked for, if it has come: from then on it is reaped when it is killed."""
+        server = self.server
+        if server is not None and self.asked == _server.SPARE and server.answered():
+            try:
+                self.made = self.answer(server)
+            except (EOFError, Refused):
+                # There is none. The next start sees whether the zygote lives.
+                if self.spare is not None:
+                    self.spare.close()
+                self.asked = self.spare = None
 
     def drop(self, patience: float = 0) -> Made | None:
         """End the zygote: the child that it was asked for, and has made, if nobody knows of it yet."""
         if self.spare is not None:
             # It ends.
             self.spare.close()
-        asked, self.asked, self.spare = self.asked, None, None
+        asked, self.asked, self.spare, self.made = self.asked, None, None, None
         server, self.server = self.server, None
         if server is None:
             return None
@@ -188,6 +203,15 @@ def start(data: bytes, fds: list[int], wanted: list[str]) -> Made:
             return _zygote.start(packet, [*sent, file], wanted)
         finally:
             os.close(file)
+
+
+def settle() -> None:
+    """Look after the spare, if nobody does."""
+    if _zygote.asked is not None and _zygote.lock.acquire(blocking=False):
+        try:
+            _interrupt.held(_zygote.settle)
+        finally:
+            _zygote.lock.release()
 
 
 def _is_open(fd: int) -> bool:

@@ -15,7 +15,7 @@ from multiprocessing.forkserver import read_signed as read_signed
 from multiprocessing.forkserver import set_forkserver_preload as set_forkserver_preload
 from multiprocessing.forkserver import write_signed as write_signed
 
-from . import _family, _interrupt, _launch, _server
+from . import _family, _interrupt, _launch, _server, popen_fork
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -100,7 +100,7 @@ class ForkServer:
         for last in (False, True):
             client = self._ensure_running()
             try:
-                known = [client.fileno(), *(() if tracker is None else (tracker,))]
+                known = [client.fileno(), popen_fork.Life.pidfd(), *(() if tracker is None else (tracker,))]
                 return _server.send(client, packet, [*pipes, *known, *fds])
             except (BrokenPipeError, ConnectionResetError):
                 # It has ended: one that this process had been given by its parent, maybe.

@@ -20,6 +20,41 @@ __all__ = ["Popen"]
 _lifelines: set[int] = set()
 
 
+class Life:
+    """What this process has of its parent's life, and gives of its own: a pidfd says how a process has ended."""
+
+    # This process's own: a child has it from the beginning, so that it knows even if its parent has ended by then.
+    own: int | None = None
+    parents: int | None = None
+
+    @classmethod
+    def pidfd(cls) -> int:
+        """Return this process's own."""
+        if cls.own is None:
+            cls.own = os.pidfd_open(os.getpid())
+        return cls.own
+
+    @classmethod
+    def forked(cls) -> None:
+        """Let go, in a fork, of what was of its grandparent; what was its parent's own is of its parent."""
+        cls.take()
+        cls.own, cls.parents = None, cls.own
+
+    @classmethod
+    def given(cls, pidfd: int) -> None:
+        """Take over what the parent has given."""
+        cls.take()
+        cls.parents = pidfd
+
+    @classmethod
+    def take(cls, keep: bool = False) -> int | None:
+        """Return what is known of the parent, for the last time."""
+        parents, cls.parents = cls.parents, None
+        if parents is not None and not keep:
+            os.close(parents)
+        return parents
+
+
 class _Gone:
     """A child that had ended before it was looked at, in a program that ignores SIGCHLD: nobody knows how."""
 
@@ -64,6 +99,7 @@ class Popen(popen_fork.Popen):
         parents_life, lifeline = os.pipe()
         _lifelines.add(lifeline)
         try:
+            Life.pidfd()
             # Now, so that there is as little as can be between a look for interrupts and the fork.
             _forkyard.before_fork()
             with _interrupt.let_through():
@@ -123,6 +159,7 @@ def _let_go() -> None:
         with contextlib.suppress(OSError):
             os.close(fd)
     _lifelines.clear()
+    Life.forked()
 
 
 os.register_at_fork(
@@ -162,8 +199,9 @@ def begin(process_obj: Any, parent_sentinel: int | None) -> None:
         return
     if not (process_obj.daemon or _serves(process_obj)):
         # It may outlive a parent that ends by itself, or by SIGTERM.
-        _forkyard.end_with_killed(process_obj._parent_pid, parent_sentinel)
+        _forkyard.end_with_killed(process_obj._parent_pid, parent_sentinel, Life.take(keep=True))
         return
+    Life.take()
     fcntl.fcntl(parent_sentinel, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(parent_sentinel, fcntl.F_SETSIG, signal.SIGKILL)
     flags = fcntl.fcntl(parent_sentinel, fcntl.F_GETFL)

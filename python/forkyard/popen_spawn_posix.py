@@ -18,10 +18,11 @@ class Popen(popen_fork.Popen, popen_spawn_posix.Popen):
     def _launch(self, process_obj: Any) -> None:
         data = _family.parcel(self, process_obj)
         tracker = _family.tracker()
+        life = popen_fork.Life.pidfd()
         to_child, lifeline = os.pipe()
         try:
             command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=to_child)
-            fds = {*self._fds, to_child, *(() if tracker is None else (tracker,))}
+            fds = {*self._fds, to_child, life, *(() if tracker is None else (tracker,))}
             with _interrupt.let_through():
                 pass
             self.pid = util.spawnv_passfds(spawn.get_executable(), command, sorted(fds))  # type: ignore[arg-type]

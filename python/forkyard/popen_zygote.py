@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -35,6 +36,13 @@ class Popen(popen_fork.Popen):
         wanted = {str(getattr(thing, "__module__", None)) for thing in things}
         self.pid, child = _zygote.start(data, self._fds, sorted(wanted - {"None", "__main__"}))
         self._adopt(child=child)
+
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Return the exit code, if the child has ended."""
+        if self.returncode is None and super().poll(flag) is not None:
+            _zygote.settle()
+        return self.returncode
 
 
 def popen(process_obj: Any) -> Any:

@@ -35,12 +35,16 @@ pub(crate) fn reap(py: Python<'_>) -> bool {
     py.detach(family::reap)
 }
 
-/// From here on this process ends when that one is killed; the pipe tells when it ends.
+/// From here on this process ends when that one is killed; the pipe tells when it ends. A pidfd of it, which is given away, tells
+/// how, even if that one has ended by now.
 #[pyfunction]
-pub(crate) fn end_with_killed(pid: i32, pipe: RawFd) -> PyResult<()> {
+#[pyo3(signature = (pid, pipe, pidfd = None))]
+pub(crate) fn end_with_killed(pid: i32, pipe: RawFd, pidfd: Option<RawFd>) -> PyResult<()> {
+    // SAFETY: the caller gives it away.
+    let pidfd = pidfd.filter(|&fd| fd >= 0).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     // SAFETY: the caller keeps it open as long as the call lasts.
     let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
-    match bereaved::end_with_killed(pid, pipe) {
+    match bereaved::end_with_killed(pid, pidfd, pipe) {
         // It has ended, and nobody knows how.
         Err(Errno::SRCH) => Ok(()),
         result => Ok(result.map_err(std::io::Error::from)?),

@@ -292,3 +292,14 @@ if __name__ == "__main__":
 def test_a_main_module_that_starts_threads(program):
     done = program(THREAD_IN_MAIN)
     assert (done.stdout, done.returncode) == ("hello\n", 0)
+
+
+def test_a_spare_that_is_killed_while_it_waits_is_no_zombie():
+    for _ in range(3):
+        started()
+        # Whoever joins a child looks after the spare, once that one is there.
+        eventually(lambda: started() and _zygote._zygote.made is not None)
+        spare = _zygote._zygote.made[0]
+        os.kill(spare, signal.SIGKILL)
+        eventually(lambda: state(spare) is None)  # noqa: B023
+        assert started()[1] == os.getpid()

@@ -11,7 +11,7 @@
 //! The handler loads atomics and makes system calls with local buffers; errno is as it was when it returns.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
@@ -35,10 +35,16 @@ static PIDFD: AtomicI32 = AtomicI32::new(-1);
 /// From here on this process is killed when `other` was, of whose end `pipe` tells: the reading end of a pipe whose only writer is `other`.
 /// SIGURG is used for it, and unblocked.
 ///
+/// A pidfd that was opened while `other` lived tells how it ended even if it has ended, and been waited for, by now. Without one, one
+/// is opened here.
+///
 /// # Errors
-/// As pidfd_open(2), sigaction(2) and fcntl(2). `ESRCH`: there is no such process any more.
-pub fn end_with_killed(other: i32, pipe: BorrowedFd<'_>) -> Result<()> {
-    let pidfd = crate::pidfd::open(Pid::from_raw(other).ok_or(Errno::SRCH)?)?;
+/// As pidfd_open(2), sigaction(2) and fcntl(2). `ESRCH`: there is no such process any more, and nothing tells how it ended.
+pub fn end_with_killed(other: i32, pidfd: Option<OwnedFd>, pipe: BorrowedFd<'_>) -> Result<()> {
+    let pidfd = match pidfd {
+        Some(pidfd) => pidfd,
+        None => crate::pidfd::open(Pid::from_raw(other).ok_or(Errno::SRCH)?)?,
+    };
     // It is read from the environment at the first use, which must not be the handler's.
     let _ = forced(Feature::PidfdInfo);
     OTHER.store(other, Ordering::Relaxed);
