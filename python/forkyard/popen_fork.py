@@ -194,7 +194,7 @@ def begin(process_obj: Any, parent_sentinel: int | None) -> None:
     Otherwise it ends if its parent is killed. The parent's end of the pipe is closed when the parent ends, however that
     happens; the kernel then sends the signal.
     """
-    _forkyard.introduce(process_obj.name, process_obj.daemon)
+    _forkyard.introduce(process_obj.name, bool(process_obj.daemon))
     if parent_sentinel is None:
         return
     if not (process_obj.daemon or _serves(process_obj)):

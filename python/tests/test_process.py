@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import METHODS, eventually, state
+from conftest import METHODS, eventually, members, state
 
 import forkyard
 
@@ -224,3 +224,41 @@ def test_locks_need_no_dev_shm(tmp_path, method):
         pytest.skip("this machine does not let us hide /dev/shm")
     done = subprocess.run([*alone, sys.executable, str(path), method], capture_output=True, text=True, timeout=200)
     assert (done.stdout, done.stderr, done.returncode) == ("[0, 1]\n", "", 0)
+
+
+BEGINNING = """
+import sys, time
+import forkyard as multiprocessing
+
+def sleep():
+    time.sleep(600)
+
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    print("ready", flush=True)
+    while True:
+        # Anything true will do.
+        children = [ctx.Process(target=sleep, daemon=number) for number in range(2)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.kill()
+            child.join()
+"""
+
+
+def test_a_child_that_begins_while_its_parent_is_killed_ends_too(method, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(BEGINNING)
+    for wait in (0, 0.02, 0.15):
+        command = [sys.executable, str(path), method]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as parent:
+            try:
+                assert parent.stdout.readline() == b"ready\n"
+                time.sleep(wait)
+                parent.kill()
+                assert parent.wait() == -signal.SIGKILL
+                eventually(lambda: not members(parent.pid))  # noqa: B023
+            finally:
+                for pid in members(parent.pid):
+                    os.kill(pid, signal.SIGKILL)
