@@ -16,6 +16,8 @@ pub struct Options {
     pub length: Duration,
     /// Print what happens on stderr.
     pub verbose: bool,
+    /// Only what has this in its title.
+    pub only: Option<String>,
 }
 
 impl Options {
@@ -27,6 +29,7 @@ impl Options {
             rounds: 5,
             length: Duration::from_millis(1500),
             verbose: false,
+            only: None,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -35,12 +38,18 @@ impl Options {
                 "--skip-ours" => options.skip_ours = true,
                 "--quick" => options.length = Duration::from_millis(300),
                 "--verbose" => options.verbose = true,
+                "--only" => options.only = Some(args.next().unwrap_or_else(|| usage())),
                 "--rounds" => options.rounds = number(args.next()),
                 "--length-ms" => options.length = Duration::from_millis(number(args.next()) as u64),
                 _ => usage(),
             }
         }
         options
+    }
+
+    /// True if a group of this title is to be measured.
+    pub fn wants(&self, title: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| title.contains(only.as_str()))
     }
 }
 
@@ -50,8 +59,9 @@ fn number(arg: Option<String>) -> usize {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: [--quick] [--json] [--skip-ours] [--rounds N] [--length-ms N] [--verbose]\n\
-         --quick: short measurements, the same rounds"
+        "usage: [--quick] [--json] [--skip-ours] [--rounds N] [--length-ms N] [--only TEXT] [--verbose]\n\
+         --quick: short measurements, the same rounds\n\
+         --only: the groups that have this in their titles (queues)"
     );
     std::process::exit(2)
 }

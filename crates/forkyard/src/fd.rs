@@ -1,4 +1,4 @@
-//! File descriptors as arguments of a task.
+//! File descriptors as arguments of a task, and in messages of a connection.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -24,12 +24,13 @@ pub(crate) struct Outgoing {
     pub(crate) refused: Option<Errno>,
 }
 
-/// A file descriptor that travels to a child as an argument of its task, as `SCM_RIGHTS` carries it.
+/// A file descriptor that travels to a child as an argument of its task, or in a message of a [`Connection`](crate::channel::Connection), as
+/// `SCM_RIGHTS` carries it.
 ///
-/// The child gets a descriptor of its own for the same open file (dup(2)); the one here stays open until it is
+/// Who gets it has a descriptor of its own for the same open file (dup(2)); the one here stays open until it is
 /// dropped, which matters for pipes: the reader sees the end only when every writer is closed.
 ///
-/// Outside a task's arguments it cannot be serialised, and says so.
+/// Elsewhere it cannot be serialised, and says so.
 #[derive(Debug)]
 pub struct Fd(OwnedFd);
 
@@ -100,7 +101,9 @@ impl Serialize for Fd {
         });
         match index {
             Some(index) => serializer.serialize_u32(index),
-            None => Err(ser::Error::custom("a file descriptor travels only in the arguments of a task")),
+            None => Err(ser::Error::custom(
+                "a file descriptor travels only in the arguments of a task, or in a message of a connection",
+            )),
         }
     }
 }

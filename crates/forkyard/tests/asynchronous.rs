@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::isolated;
-use forkyard::channel::{Connection, Queue, pipe};
+use forkyard::channel::{Address, AuthKey, Client, Connection, Listener, Queue, pipe};
 use forkyard::process;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
@@ -176,4 +176,94 @@ fn a_connection_in_tasks() {
 #[test]
 fn connections_carry_messages_between_tasks_and_a_process() {
     isolated(a_connection_in_tasks);
+}
+
+#[forkyard::task]
+fn connects(port: u16, key: Vec<u8>) -> bool {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let connected = Client::new(address).authkey(AuthKey::new(key)).connect();
+    connected.is_ok_and(|connection| {
+        connection.send(&std::process::id()).is_ok() && connection.recv::<u32>().is_ok()
+    })
+}
+
+fn listener() -> Listener {
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    Listener::bind(any).unwrap().authkey(AuthKey::new(*b"secret"))
+}
+
+fn port(listener: &Listener) -> u16 {
+    let Address::Tcp(address) = listener.address() else { panic!("it is TCP") };
+    address.port()
+}
+
+#[forkyard::task]
+fn a_listener_in_tasks() {
+    let listener = listener();
+    let port = port(&listener);
+    // One who is there before, and says nothing, and one who does not know the key.
+    let silent = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let wrong = process::spawn(connects, (port, b"guess".to_vec())).unwrap();
+    let right: Vec<_> =
+        (0..3).map(|_| process::spawn(connects, (port, b"secret".to_vec())).unwrap()).collect();
+    run(async {
+        let listener = listener.into_async().unwrap();
+        for _ in 0..3 {
+            let connection = loop {
+                // Calls that are dropped lose nobody.
+                match timeout(Duration::from_millis(2), listener.accept()).await {
+                    Ok(connection) => break connection.unwrap(),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            let pid: u32 = connection.recv().await.unwrap();
+            connection.send(&pid).await.unwrap();
+        }
+        // Those who come while nobody is ready to accept are let in as well.
+        let late = process::spawn(connects, (port, b"secret".to_vec())).unwrap();
+        let connection = listener.accept().await.unwrap();
+        connection.send(&connection.recv::<u32>().await.unwrap()).await.unwrap();
+        assert!(late.join().unwrap());
+        while listener.listener().dropped() < 1 {
+            let nobody = timeout(Duration::from_millis(5), listener.accept()).await;
+            assert!(nobody.is_err(), "nobody else knows the key");
+        }
+    });
+    assert!(!wrong.join().unwrap());
+    for child in right {
+        assert!(child.join().unwrap());
+    }
+    drop(silent);
+}
+
+#[test]
+fn a_listener_lets_in_those_who_know_the_key_whoever_else_comes() {
+    isolated(a_listener_in_tasks);
+}
+
+#[forkyard::task]
+fn a_silent_peer() {
+    let before = common::open_fds();
+    let listener = listener().handshake_timeout(Duration::from_millis(30));
+    let port = port(&listener);
+    run(async {
+        let listener = Arc::new(listener.into_async().unwrap());
+        let accepts = tokio::spawn({
+            let listener = Arc::clone(&listener);
+            async move { listener.accept().await.map(drop) }
+        });
+        let silent = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        // Nobody else comes or goes, so it is the deadline that ends it.
+        while listener.listener().dropped() < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        accepts.abort();
+        drop(silent);
+    });
+    assert_eq!(common::open_fds(), before, "the listener's descriptors are closed");
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_dropped_in_time() {
+    isolated(a_silent_peer);
 }

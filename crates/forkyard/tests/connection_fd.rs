@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{DEADLINE, isolated, open_fds, own_pid};
 use forkyard::channel::{Address, AuthKey, Client, Connection, Listener, pipe};
-use forkyard::process;
+use forkyard::process::{self, Fd};
 
 /// Gets a file, a listening socket and a connection, and uses each.
 #[forkyard::task]
@@ -143,4 +143,122 @@ fn descriptors_travel_to_python_and_back() {
     drop(writer);
     assert_eq!(connection.recv_bytes_timeout(DEADLINE).unwrap(), b"read by python");
     assert!(python.wait().unwrap().success());
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Parcel {
+    name: String,
+    files: Vec<Fd>,
+    line: Option<Connection>,
+    filling: Vec<u8>,
+}
+
+/// Writes into the files of a message, and answers over the connection in it.
+#[forkyard::task]
+fn uses_a_message(parent: Connection) {
+    let parcel: Parcel = parent.recv().unwrap();
+    for file in parcel.files {
+        File::from(file).write_all(parcel.name.as_bytes()).unwrap();
+    }
+    parcel.line.unwrap().send(&parcel.filling.len()).unwrap();
+}
+
+fn parcel(file: &File, line: Option<Connection>, filling: usize) -> Parcel {
+    let files = (0..2).map(|_| file.try_clone().unwrap().into()).collect();
+    Parcel { name: "told".to_owned(), files, line, filling: vec![1; filling] }
+}
+
+fn memory() -> File {
+    File::from(forkyard_sys::memfd::holding("shared", b"").unwrap())
+}
+
+#[forkyard::task]
+fn descriptors_in_messages() {
+    // In one piece, and larger than what a socket takes at once.
+    for filling in [0, 1 << 20] {
+        let (ours, theirs) = pipe().unwrap();
+        let child = process::spawn(uses_a_message, (theirs,)).unwrap();
+        let mut file = memory();
+        let (one, other) = pipe().unwrap();
+        ours.send(&parcel(&file, Some(other), filling)).unwrap();
+        assert_eq!(one.recv::<usize>().unwrap(), filling);
+        assert!(one.recv::<usize>().unwrap_err().is_disconnected(), "nobody else has the other end");
+        child.join().unwrap();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "toldtold");
+    }
+}
+
+#[test]
+fn values_with_descriptors_in_them_are_sent_in_one_call() {
+    isolated(descriptors_in_messages);
+}
+
+/// Killed while it waits for the rest of a message whose descriptors have come.
+#[forkyard::task]
+fn waits_for_more(parent: Connection) {
+    let _ = parent.recv::<Parcel>();
+}
+
+#[forkyard::task]
+fn who_dies_has_none() {
+    let (ours, theirs) = pipe().unwrap();
+    let child = process::spawn(waits_for_more, (theirs,)).unwrap();
+    let (one, other) = pipe().unwrap();
+    let large = parcel(&memory(), Some(other), 4 << 20);
+    let sent = ours.send_timeout(&large, Duration::from_millis(50));
+    drop(large);
+    assert!(sent.is_err() || one.poll(Duration::ZERO).is_ok());
+    child.kill().unwrap();
+    child.join().unwrap_err();
+    drop(ours);
+    assert!(one.recv::<usize>().unwrap_err().is_disconnected(), "it went with who had it");
+    // One that nobody received goes with the pipe.
+    let (ours, theirs) = pipe().unwrap();
+    let (one, other) = pipe().unwrap();
+    ours.send(&other).unwrap();
+    drop((other, ours, theirs));
+    assert!(one.recv::<usize>().unwrap_err().is_disconnected());
+}
+
+#[test]
+fn descriptors_of_a_message_go_with_who_is_killed() {
+    isolated(who_dies_has_none);
+}
+
+#[forkyard::task]
+fn unwanted_and_unsent() {
+    let before = open_fds();
+    {
+        let (one, other) = pipe().unwrap();
+        let file = memory();
+        // Asked for as bytes, or as another value, or cut off.
+        one.send(&parcel(&file, None, 0)).unwrap();
+        other.recv_bytes().unwrap();
+        one.send(&parcel(&file, None, 0)).unwrap();
+        assert!(other.recv::<String>().is_ok_and(|name| name == "told"), "the rest of it is not looked at");
+        one.send(&7u32).unwrap();
+        assert!(other.recv::<Fd>().is_err(), "none came with it");
+        let many: Vec<Fd> = (0..300).map(|_| file.try_clone().unwrap().into()).collect();
+        assert!(one.send(&many).unwrap_err().is_invalid());
+        one.send(&"still of use").unwrap();
+        assert_eq!(other.recv::<String>().unwrap(), "still of use");
+        drop(many);
+        // No room: not begun, so it may be sent again.
+        while one.send_bytes_timeout(&[0; 1000], Duration::ZERO).is_ok() {}
+        assert!(one.send_timeout(&parcel(&file, None, 0), Duration::ZERO).unwrap_err().is_timeout());
+    }
+    let listener = Listener::bind(Address::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+    let client = Client::new(listener.address().clone()).connect().unwrap();
+    let refused = client.send(&parcel(&memory(), None, 0)).unwrap_err();
+    assert!(refused.is_invalid() && refused.to_string().contains("carry descriptors"), "{refused}");
+    drop((client, listener));
+    assert_eq!(open_fds(), before);
+}
+
+#[test]
+fn descriptors_that_do_not_arrive_are_closed() {
+    isolated(unwanted_and_unsent);
 }

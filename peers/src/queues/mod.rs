@@ -4,6 +4,7 @@
 //! of this one; `crossbeam` is between threads, as the upper bound.
 
 mod kernel;
+mod memory;
 mod others;
 #[cfg(feature = "ours")]
 mod ours;
@@ -25,6 +26,12 @@ type Parties = (usize, usize);
 /// What messages are put into.
 trait Put {
     fn put(&mut self, message: &[u8]);
+
+    /// Makes a message of this byte, and puts it: in this memory, unless it is made where it will be read.
+    fn make(&mut self, message: &mut [u8], byte: u8) {
+        message.fill(byte);
+        self.put(message);
+    }
 }
 
 /// What messages are got from.
@@ -66,6 +73,8 @@ fn kinds(skip_ours: bool) -> Vec<(&'static str, Kind)> {
         ("pipe", kernel::pipe),
         ("unix socket", kernel::socket),
         ("crossbeam, threads", others::crossbeam),
+        ("memory alone, copied", memory::copied),
+        ("memory alone, in place", memory::in_place),
     ]);
     kinds
 }
@@ -86,10 +95,14 @@ pub fn run(options: &Options, report: &mut Report) {
         for (producers, consumers) in PARTIES {
             let title = format!("{} one way, {producers}P{consumers}C", bytes(size));
             let work = Work::OneWay((producers, consumers), options.length);
-            report.add(&measure(&title, "messages/s", size, work));
+            if options.wants(&title) {
+                report.add(&measure(&title, "messages/s", size, work));
+            }
         }
         let title = format!("{} there and back", bytes(size));
-        report.add(&measure(&title, "µs", size, Work::RoundTrip(options.length)));
+        if options.wants(&title) {
+            report.add(&measure(&title, "µs", size, Work::RoundTrip(options.length)));
+        }
     }
 }
 
@@ -171,11 +184,8 @@ impl Page {
 
 fn produce(put: &mut impl Put, size: usize, work: Work) {
     let mut message = vec![7; size];
-    let mut send = |number: u64| {
-        // Written each time.
-        message.fill(number as u8);
-        put.put(&message);
-    };
+    // Written each time.
+    let mut send = |number: u64| put.make(&mut message, number as u8);
     match work {
         Work::Some(count) => (0..count).for_each(send),
         Work::OneWay(_, length) | Work::RoundTrip(length) => {

@@ -27,7 +27,13 @@ struct Loaned(ByteQueue);
 impl Put for Loaned {
     fn put(&mut self, message: &[u8]) {
         let mut loan: Loan = self.0.loan(message.len()).expect("loan");
-        loan.fill(message[0]);
+        loan.copy_from_slice(message);
+        self.0.send(loan).expect("send");
+    }
+
+    fn make(&mut self, message: &mut [u8], byte: u8) {
+        let mut loan: Loan = self.0.loan(message.len()).expect("loan");
+        loan.fill(byte);
         self.0.send(loan).expect("send");
     }
 }

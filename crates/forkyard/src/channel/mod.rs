@@ -50,9 +50,9 @@ mod word;
 pub use async_queue::AsyncQueue;
 pub use builder::QueueBuilder;
 pub use bytes::{ByteQueue, Loan, Sample};
-#[cfg(feature = "tokio")]
-pub use connection::AsyncConnection;
 pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};
+#[cfg(feature = "tokio")]
+pub use connection::{AsyncConnection, AsyncListener};
 pub use error::{GetError, PutError};
 pub use joinable::{JoinableQueue, Work};
 pub use queue::{Iter, Queue};

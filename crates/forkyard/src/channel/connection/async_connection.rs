@@ -1,6 +1,7 @@
 //! Connections for tasks of tokio: what would block waits for the descriptor instead.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,8 +9,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
-use super::{Connection, decoded, encoded};
+use super::{Connection, decoded};
 use crate::error::{Error, Result};
+use crate::time::Deadline;
 
 /// A [`Connection`] whose calls are `async`. It needs tokio's reactor; the other end need not know.
 ///
@@ -47,11 +49,15 @@ impl AsyncConnection {
     /// # Errors
     /// As for [`Connection::recv_bytes`].
     pub async fn recv_bytes(&self) -> Result<Vec<u8>> {
+        self.recv_message().await.map(|(message, _)| message)
+    }
+
+    async fn recv_message(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         let _turn = self.receiving.lock().await;
         loop {
             let ready = self.fd.readable().await;
             let mut ready = ready.map_err(|error| Error::io("wait for a connection", &error))?;
-            match self.fd.get_ref().try_recv_bytes() {
+            match self.fd.get_ref().recv_until(u64::MAX, Deadline::after(Duration::ZERO)) {
                 Err(error) if error.is_timeout() => ready.clear_ready(),
                 done => return done,
             }
@@ -63,7 +69,7 @@ impl AsyncConnection {
     /// # Errors
     /// As for [`Connection::recv`].
     pub async fn recv<T: DeserializeOwned>(&self) -> Result<T> {
-        decoded(&self.recv_bytes().await?)
+        decoded(self.recv_message().await?)
     }
 
     /// Sends a message of bytes; as [`Connection::send_bytes`].
@@ -71,6 +77,10 @@ impl AsyncConnection {
     /// # Errors
     /// As for [`Connection::send_bytes`].
     pub async fn send_bytes(&self, message: &[u8]) -> Result<()> {
+        self.send_with(message, &[]).await
+    }
+
+    async fn send_with(&self, message: &[u8], fds: &[OwnedFd]) -> Result<()> {
         let _turn = self.sending.lock().await;
         let connection = self.fd.get_ref();
         // What a dropped call has begun.
@@ -80,7 +90,7 @@ impl AsyncConnection {
             if begun {
                 return connection.flush_timeout(Duration::ZERO);
             }
-            let done = connection.send_bytes_timeout(message, Duration::ZERO);
+            let done = connection.send_with_until(message, fds, Deadline::after(Duration::ZERO));
             begun = connection.is_unfinished();
             done
         })
@@ -92,7 +102,8 @@ impl AsyncConnection {
     /// # Errors
     /// As for [`Connection::send`].
     pub async fn send<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
-        self.send_bytes(&encoded(value)?).await
+        let (message, fds) = self.fd.get_ref().encoded(value)?;
+        self.send_with(&message, &fds).await
     }
 
     /// Makes attempts until one is done in time.

@@ -105,7 +105,7 @@ impl Connection {
         }
     }
 
-    fn carries_fds(&self, what: &str) -> Result<()> {
+    pub(super) fn carries_fds(&self, what: &str) -> Result<()> {
         if socket::is_local(&self.fd) {
             return Ok(());
         }

@@ -3,6 +3,10 @@
 //!
 //! What comes from a peer is not trusted: memory is taken as bytes arrive, not as a length promises.
 
+use std::os::fd::OwnedFd;
+
+use forkyard_sys::socket::Received;
+
 /// Longest message whose length fits into the short form.
 const SHORT: u64 = i32::MAX as u64;
 /// Most memory that is taken ahead of what has arrived.
@@ -29,6 +33,8 @@ pub(super) struct Incoming {
     filled: usize,
     /// The message's length, once the header is there.
     len: Option<usize>,
+    /// Descriptors that came with it.
+    fds: Vec<OwnedFd>,
 }
 
 /// What is wrong with what a peer sent.
@@ -52,6 +58,19 @@ impl Incoming {
             }
             Some(_) => &mut self.body[self.filled..],
         }
+    }
+
+    /// Receives into that room, by this call, which adds descriptors that come with the bytes; how many bytes came.
+    pub(super) fn receive(
+        &mut self,
+        receive: impl FnOnce(&mut [u8], &mut Vec<OwnedFd>) -> forkyard_sys::Result<Received>,
+    ) -> forkyard_sys::Result<usize> {
+        let mut fds = std::mem::take(&mut self.fds);
+        let received = receive(self.room(), &mut fds);
+        // As many as one message may have; a peer that sends more keeps us from no others.
+        fds.truncate(crate::fd::MAX_FDS);
+        self.fds = fds;
+        received.map(|received| received.len)
     }
 
     /// So many bytes were put there. True if the message is whole.
@@ -109,8 +128,9 @@ impl Incoming {
     }
 
     /// The whole message; what comes next is another.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(self).body
+    pub(super) fn take(&mut self) -> (Vec<u8>, Vec<OwnedFd>) {
+        let whole = std::mem::take(self);
+        (whole.body, whole.fds)
     }
 }
 
@@ -144,7 +164,7 @@ mod tests {
             room[..count].copy_from_slice(&bytes[..count]);
             bytes = &bytes[count..];
             match incoming.filled(count, most) {
-                Ok(true) => return Ok(Some(incoming.take())),
+                Ok(true) => return Ok(Some(incoming.take().0)),
                 Ok(false) if count == 0 => return Ok(None),
                 Ok(false) => {}
                 Err(wrong) => return Err(io::Error::new(io::ErrorKind::InvalidData, wrong.text())),

@@ -68,6 +68,9 @@ pub struct Listener {
     patience: Duration,
     pending: Turn<VecDeque<Pending>>,
     dropped: AtomicU64,
+    /// Tells a task's reactor of those who are pending.
+    #[cfg(feature = "tokio")]
+    pub(super) watch: Option<super::async_listener::Watch>,
 }
 
 /// A connection whose handshake is not through.
@@ -113,6 +116,8 @@ impl Listener {
             patience: PATIENCE,
             pending: Turn::default(),
             dropped: AtomicU64::new(0),
+            #[cfg(feature = "tokio")]
+            watch: None,
         })
     }
 
@@ -243,6 +248,10 @@ impl Listener {
                 self.count(1);
                 continue;
             }
+            #[cfg(feature = "tokio")]
+            if let Some(watch) = &self.watch {
+                watch.begin(&connection)?;
+            }
             if pending.len() >= MOST_PENDING {
                 // The oldest of those who have shown nothing: who has shown the key may take itself for let in.
                 let stranger = pending.iter().position(|peer| !peer.handshake.believes());
@@ -268,7 +277,14 @@ impl Listener {
     fn go_on(&self, pending: &mut VecDeque<Pending>, place: usize) -> Step {
         let Some(peer) = pending.get_mut(place) else { return Step::Nothing };
         match advance(&peer.connection, &mut peer.handshake, Deadline::after(Duration::ZERO)) {
-            Ok(true) => pending.remove(place).map_or(Step::Nothing, |peer| Step::Through(peer.connection)),
+            Ok(true) => match pending.remove(place) {
+                Some(peer) => {
+                    #[cfg(feature = "tokio")]
+                    self.watch.iter().for_each(|watch| watch.end(&peer.connection));
+                    Step::Through(peer.connection)
+                }
+                None => Step::Nothing,
+            },
             Ok(false) => Step::Frame,
             Err(error) if error.is_timeout() => Step::Nothing,
             Err(_) => {
@@ -279,8 +295,26 @@ impl Listener {
     }
 
     fn drop_pending(&self, pending: &mut VecDeque<Pending>, place: usize) {
+        #[cfg(feature = "tokio")]
+        if let (Some(watch), Some(peer)) = (&self.watch, pending.get(place)) {
+            watch.end(&peer.connection);
+        }
         pending.remove(place);
         self.count(1);
+    }
+
+    /// When the peer that has taken longest is dropped.
+    #[cfg(feature = "tokio")]
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let pending = self.pending.take("look for late peers", Deadline::NEVER).ok()?;
+        pending.iter().map(|peer| peer.until).min()
+    }
+
+    /// Watches those who have come so far.
+    #[cfg(feature = "tokio")]
+    pub(super) fn watch_pending(&self, watch: &super::async_listener::Watch) -> Result<()> {
+        let pending = self.pending.take("watch a listener", Deadline::NEVER)?;
+        pending.iter().try_for_each(|peer| watch.begin(&peer.connection))
     }
 
     fn count(&self, more: u64) {

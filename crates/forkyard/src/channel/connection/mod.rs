@@ -9,6 +9,8 @@
 
 #[cfg(feature = "tokio")]
 mod async_connection;
+#[cfg(feature = "tokio")]
+mod async_listener;
 mod auth;
 mod descriptor;
 mod frame;
@@ -28,6 +30,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[cfg(feature = "tokio")]
 pub use self::async_connection::AsyncConnection;
+#[cfg(feature = "tokio")]
+pub use self::async_listener::AsyncListener;
 pub use self::auth::AuthKey;
 pub use self::listener::{Address, Client, Listener, connect};
 
@@ -116,10 +120,11 @@ impl Connection {
         Connection { fd: fd.into(), incoming: Turn::default(), outgoing: Turn::default() }
     }
 
-    /// Sends a value.
+    /// Sends a value. Descriptors in it ([`Fd`], connections) travel with it, where the connection is a pipe or over a Unix socket: the other
+    /// end has descriptors of its own for them then.
     ///
     /// # Errors
-    /// It cannot be encoded; else as [`send_bytes`](Connection::send_bytes).
+    /// It cannot be encoded, or this connection carries no descriptors; else as [`send_bytes`](Connection::send_bytes).
     pub fn send<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
         self.send_until(value, Deadline::NEVER)
     }
@@ -133,7 +138,27 @@ impl Connection {
     }
 
     fn send_until<T: Serialize + ?Sized>(&self, value: &T, deadline: Deadline) -> Result<()> {
-        self.send_bytes_until(&encoded(value)?, deadline)
+        let (message, fds) = self.encoded(value)?;
+        self.send_with_until(&message, &fds, deadline)
+    }
+
+    /// A value's bytes, and copies of the descriptors in it.
+    fn encoded<T: Serialize + ?Sized>(&self, value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+        const WHAT: &str = "encode a message";
+        let (message, outgoing) = crate::fd::outgoing(|| postcard::to_stdvec(value));
+        if let Some(errno) = outgoing.refused {
+            return Err(Error::os(WHAT, errno));
+        }
+        let message = message.map_err(|error| Error::new(WHAT, Kind::Codec(error.to_string())))?;
+        let (count, most) = (outgoing.fds.len(), crate::fd::MAX_FDS);
+        if count > most {
+            let why = format!("{count} file descriptors, and one message carries at most {most}");
+            return Err(Error::new(WHAT, Kind::Invalid(why)));
+        }
+        if count > 0 {
+            self.carries_fds(SEND)?;
+        }
+        Ok((message, outgoing.fds))
     }
 
     /// Receives a value.
@@ -141,7 +166,7 @@ impl Connection {
     /// # Errors
     /// The message is no such value; else as [`recv_bytes`](Connection::recv_bytes).
     pub fn recv<T: DeserializeOwned>(&self) -> Result<T> {
-        decoded(&self.recv_bytes()?)
+        decoded(self.recv_until(u64::MAX, Deadline::NEVER)?)
     }
 
     /// As [`recv`](Connection::recv), for so long.
@@ -149,7 +174,7 @@ impl Connection {
     /// # Errors
     /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
     pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T> {
-        decoded(&self.recv_bytes_timeout(timeout)?)
+        decoded(self.recv_until(u64::MAX, Deadline::after(timeout))?)
     }
 
     /// Sends a message of bytes.
@@ -178,10 +203,17 @@ impl Connection {
     }
 
     fn send_bytes_until(&self, message: &[u8], deadline: Deadline) -> Result<()> {
+        self.send_with_until(message, &[], deadline)
+    }
+
+    /// The same with descriptors, which come with the first byte of its header.
+    fn send_with_until(&self, message: &[u8], fds: &[OwnedFd], deadline: Deadline) -> Result<()> {
         let mut outgoing = self.outgoing.take(SEND, deadline)?;
         self.flush_rest(&mut outgoing, deadline)?;
         let (header, len) = header(message.len() as u64);
-        if message.len() <= TOGETHER {
+        if !fds.is_empty() {
+            self.push_fds(&header[..len], fds, deadline)?;
+        } else if message.len() <= TOGETHER {
             outgoing.rest.clear();
             outgoing.rest.extend_from_slice(&header[..len]);
             outgoing.rest.extend_from_slice(message);
@@ -193,15 +225,15 @@ impl Connection {
             }
             return result;
         }
-        let mut sent = self.push(&header[..len], deadline).map_err(|(sent, error)| {
-            if sent > 0 {
-                outgoing.keep(&header[sent..len], message);
-            }
-            error
-        })?;
-        debug_assert_eq!(sent, len);
-        sent = 0;
-        match self.push(&message[sent..], deadline) {
+        if fds.is_empty() {
+            self.push(&header[..len], deadline).map_err(|(sent, error)| {
+                if sent > 0 {
+                    outgoing.keep(&header[sent..len], message);
+                }
+                error
+            })?;
+        }
+        match self.push(message, deadline) {
             Ok(_) => Ok(()),
             Err((some, error)) => {
                 outgoing.keep(&[], &message[some..]);
@@ -257,6 +289,18 @@ impl Connection {
         Ok(sent)
     }
 
+    /// Sends the few bytes of a header, all or none, and descriptors with them.
+    fn push_fds(&self, header: &[u8], fds: &[OwnedFd], deadline: Deadline) -> Result<()> {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        loop {
+            match socket::send(&self.fd, header, &fds, true) {
+                Ok(()) => return Ok(()),
+                Err(Errno::AGAIN) => self.ready(PollFlags::OUT, deadline)?,
+                Err(errno) => return Err(failed(SEND, errno)),
+            }
+        }
+    }
+
     /// Receives a message of bytes.
     ///
     /// # Errors
@@ -300,11 +344,17 @@ impl Connection {
     }
 
     fn recv_bytes_until(&self, most: u64, deadline: Deadline) -> Result<Vec<u8>> {
+        // Descriptors that nobody asked for are closed.
+        self.recv_until(most, deadline).map(|(message, _)| message)
+    }
+
+    /// Receives a message, and the descriptors that came with it.
+    fn recv_until(&self, most: u64, deadline: Deadline) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         const WHAT: &str = "receive a message";
         let mut incoming = self.incoming.take(WHAT, deadline)?;
         loop {
-            let wait = deadline == Deadline::NEVER;
-            match net::receive(&self.fd, incoming.room(), wait) {
+            let dont_wait = deadline != Deadline::NEVER;
+            match incoming.receive(|room, fds| socket::receive(&self.fd, room, fds, dont_wait)) {
                 Ok(0) if incoming.is_begun() => {
                     let why = "the other end is gone, in the middle of a message".to_owned();
                     return Err(Error::new(WHAT, Kind::Disconnected(why)));
@@ -359,12 +409,8 @@ impl Outgoing {
     }
 }
 
-fn encoded<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
-    postcard::to_stdvec(value).map_err(|error| Error::new("encode a message", Kind::Codec(error.to_string())))
-}
-
-fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes)
+fn decoded<T: DeserializeOwned>((bytes, fds): (Vec<u8>, Vec<OwnedFd>)) -> Result<T> {
+    crate::fd::incoming(fds, || postcard::from_bytes(&bytes))
         .map_err(|error| Error::new("decode a message", Kind::Codec(error.to_string())))
 }
 
