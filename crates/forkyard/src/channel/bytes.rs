@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::core::{Core, Message, Wait};
 use super::error::{GetError, PutError};
 use super::layout::INLINE;
+use super::queue::put_all;
 use super::ready::{End, Ready};
 use crate::error::Result;
 use crate::shm::{self, Parcel};
@@ -144,6 +145,65 @@ impl ByteQueue {
         self.put_waiting(message, Wait::Until(deadline.into()))
     }
 
+    /// Puts all of these, one after the other, waiting for room. As many consumers are woken at once as there will be work for.
+    ///
+    /// Killed here: some of the first ones are in the queue.
+    ///
+    /// # Errors
+    /// As for [`put`](ByteQueue::put), with the message that was not put; those before it were.
+    pub fn put_many<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
+        self.put_many_waiting(messages, Wait::Until(Deadline::NEVER))
+    }
+
+    /// The same, as many as there is room for now.
+    ///
+    /// # Errors
+    /// As for [`put_many`](ByteQueue::put_many), or [`PutError::Full`].
+    pub fn try_put_many<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
+        self.put_many_waiting(messages, Wait::Not)
+    }
+
+    /// The same, waiting for so long at most.
+    ///
+    /// # Errors
+    /// As for [`put_many`](ByteQueue::put_many), or [`PutError::TimedOut`].
+    pub fn put_many_timeout<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+        timeout: Duration,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
+        self.put_many_waiting(messages, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// The same, waiting until then.
+    ///
+    /// # Errors
+    /// As for [`put_many`](ByteQueue::put_many), or [`PutError::TimedOut`].
+    pub fn put_many_deadline<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+        deadline: Instant,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
+        self.put_many_waiting(messages, Wait::Until(deadline.into()))
+    }
+
+    fn put_many_waiting<'a>(
+        &self,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+        wait: Wait,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
+        put_all(messages, |message, work| {
+            let put = self.core.put_first(message, work, wait);
+            put.map_err(|refused| PutError::of(message, refused))
+        })
+    }
+
     /// What it is made of.
     pub(super) fn core(&self) -> &Core {
         &self.core
@@ -248,6 +308,58 @@ impl ByteQueue {
             sample.queue = Some(Box::new(self.core.clone()));
         }
         Ok(sample)
+    }
+
+    fn sample(&self, message: Message) -> Sample {
+        let is_large = matches!(message, Message::Parcel(_));
+        Sample { message, queue: is_large.then(|| Box::new(self.core.clone())) }
+    }
+
+    /// Gets as many messages as there are, up to `most`, waiting for the first one.
+    ///
+    /// Killed here: none of them was got, or, at the very end, some of the first ones.
+    ///
+    /// # Errors
+    /// As for [`get`](ByteQueue::get), if there is none before.
+    pub fn get_many(&self, most: usize) -> std::result::Result<Vec<Sample>, GetError> {
+        self.get_many_waiting(most, Wait::Until(Deadline::NEVER))
+    }
+
+    /// The same, as many as there are now.
+    ///
+    /// # Errors
+    /// As for [`get_many`](ByteQueue::get_many), or [`GetError::Empty`].
+    pub fn try_get_many(&self, most: usize) -> std::result::Result<Vec<Sample>, GetError> {
+        self.get_many_waiting(most, Wait::Not)
+    }
+
+    /// The same, waiting for the first one for so long at most.
+    ///
+    /// # Errors
+    /// As for [`get_many`](ByteQueue::get_many), or [`GetError::TimedOut`].
+    pub fn get_many_timeout(
+        &self,
+        most: usize,
+        timeout: Duration,
+    ) -> std::result::Result<Vec<Sample>, GetError> {
+        self.get_many_waiting(most, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// The same, waiting for the first one until then.
+    ///
+    /// # Errors
+    /// As for [`get_many`](ByteQueue::get_many), or [`GetError::TimedOut`].
+    pub fn get_many_deadline(
+        &self,
+        most: usize,
+        deadline: Instant,
+    ) -> std::result::Result<Vec<Sample>, GetError> {
+        self.get_many_waiting(most, Wait::Until(deadline.into()))
+    }
+
+    fn get_many_waiting(&self, most: usize, wait: Wait) -> std::result::Result<Vec<Sample>, GetError> {
+        let messages = self.core.get_many_messages(wait, most)?;
+        Ok(messages.into_iter().map(|message| self.sample(message)).collect())
     }
 
     /// How many messages there are, while others may put and get more.

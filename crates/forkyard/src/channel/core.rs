@@ -111,6 +111,18 @@ impl Default for Message {
 }
 
 impl Message {
+    /// A message of a copy of these bytes.
+    pub(super) fn of(bytes: &[u8]) -> Message {
+        let mut short = Short { len: bytes.len(), bytes: [0; INLINE] };
+        match short.bytes.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                Message::Short(short)
+            }
+            None => Message::Long(bytes.to_vec()),
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Message::Short(short) => &short.bytes[..short.len],

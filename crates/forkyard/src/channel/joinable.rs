@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::core::{Core, Refused, Wait};
+use super::core::{Core, Wait};
 use super::encode::refused;
 use super::error::{GetError, PutError};
 use super::layout::INLINE;
 use super::lease::Lease;
-use super::queue::put_encoded;
+use super::queue::{put_all, put_encoded};
 use super::ready::{End, Ready};
 use crate::error::{Error, Kind, Result};
 use crate::time::Deadline;
@@ -54,9 +54,14 @@ impl<T> Work<T> {
         if self.lease.finish() {
             return Ok(self.value);
         }
-        let why = "it was got by another process, of which this one is a copy".to_owned();
-        Err(Error::new("finish a piece of work", Kind::Invalid(why)))
+        Err(not_own())
     }
+}
+
+#[cold]
+fn not_own() -> Error {
+    let why = "it was got by another process, of which this one is a copy".to_owned();
+    Error::new("finish a piece of work", Kind::Invalid(why))
 }
 
 impl<T> Deref for Work<T> {
@@ -103,6 +108,23 @@ impl<T> JoinableQueue<T> {
     #[track_caller]
     pub fn unbounded() -> Result<JoinableQueue<T>> {
         Ok(JoinableQueue { core: Core::new(None, INLINE, Location::caller())?, values: PhantomData })
+    }
+
+    /// Says that all of these are done, as [`Work::finish`] does of one: who waits is told once. Returns the values.
+    ///
+    /// Killed here: some of the first ones are done, and the others go to other consumers.
+    ///
+    /// # Errors
+    /// Some are of another queue, and nothing is finished; or this process is a fork of the one that got them.
+    #[doc(alias = "task_done_many")]
+    pub fn finish_many(&self, work: impl IntoIterator<Item = Work<T>>) -> Result<Vec<T>> {
+        let (values, leases): (Vec<_>, Vec<_>) =
+            work.into_iter().map(|work| (work.value, work.lease)).unzip();
+        if leases.iter().any(|lease| !lease.is_of(&self.core)) {
+            let why = "some of it is of another queue".to_owned();
+            return Err(Error::new("finish pieces of work", Kind::Invalid(why)));
+        }
+        if self.core.finish_many(&leases) { Ok(values) } else { Err(not_own()) }
     }
 
     /// Waits until all work that was put is finished.
@@ -196,6 +218,56 @@ impl<T: Serialize> JoinableQueue<T> {
     pub fn put_deadline(&self, value: T, deadline: Instant) -> std::result::Result<(), PutError<T>> {
         put_encoded(&self.core, value, 1, Wait::Until(deadline.into()))
     }
+
+    /// Puts all of these, one after the other, waiting for room. As many consumers are woken at once as there will be work for.
+    ///
+    /// Killed here: some of the first ones are in the queue.
+    ///
+    /// # Errors
+    /// As for [`put`](JoinableQueue::put), with the value that was not put; those before it were.
+    pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Until(Deadline::NEVER))
+    }
+
+    /// The same, as many as there is room for now.
+    ///
+    /// # Errors
+    /// As for [`put_many`](JoinableQueue::put_many), or [`PutError::Full`].
+    pub fn try_put_many(&self, values: impl IntoIterator<Item = T>) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Not)
+    }
+
+    /// The same, waiting for so long at most.
+    ///
+    /// # Errors
+    /// As for [`put_many`](JoinableQueue::put_many), or [`PutError::TimedOut`].
+    pub fn put_many_timeout(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        timeout: Duration,
+    ) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// The same, waiting until then.
+    ///
+    /// # Errors
+    /// As for [`put_many`](JoinableQueue::put_many), or [`PutError::TimedOut`].
+    pub fn put_many_deadline(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        deadline: Instant,
+    ) -> std::result::Result<(), PutError<T>> {
+        self.put_many_waiting(values, Wait::Until(deadline.into()))
+    }
+
+    fn put_many_waiting(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        wait: Wait,
+    ) -> std::result::Result<(), PutError<T>> {
+        put_all(values, |value, work| put_encoded(&self.core, value, work, wait))
+    }
 }
 
 impl<T: DeserializeOwned> JoinableQueue<T> {
@@ -231,18 +303,85 @@ impl<T: DeserializeOwned> JoinableQueue<T> {
         self.get_waiting(Wait::Until(deadline.into()))
     }
 
+    /// Gets as many pieces of work as there are, up to `most`, waiting for the first one.
+    ///
+    /// Killed here: all of them go to others, until they are finished.
+    ///
+    /// # Errors
+    /// As for [`get`](JoinableQueue::get), if there is none before.
+    pub fn get_many(&self, most: usize) -> std::result::Result<Vec<Work<T>>, GetError> {
+        self.get_many_waiting(most, Wait::Until(Deadline::NEVER))
+    }
+
+    /// The same, as many as there are now.
+    ///
+    /// # Errors
+    /// As for [`get_many`](JoinableQueue::get_many), or [`GetError::Empty`].
+    pub fn try_get_many(&self, most: usize) -> std::result::Result<Vec<Work<T>>, GetError> {
+        self.get_many_waiting(most, Wait::Not)
+    }
+
+    /// The same, waiting for the first one for so long at most.
+    ///
+    /// # Errors
+    /// As for [`get_many`](JoinableQueue::get_many), or [`GetError::TimedOut`].
+    pub fn get_many_timeout(
+        &self,
+        most: usize,
+        timeout: Duration,
+    ) -> std::result::Result<Vec<Work<T>>, GetError> {
+        self.get_many_waiting(most, Wait::Until(Deadline::after(timeout)))
+    }
+
+    /// The same, waiting for the first one until then.
+    ///
+    /// # Errors
+    /// As for [`get_many`](JoinableQueue::get_many), or [`GetError::TimedOut`].
+    pub fn get_many_deadline(
+        &self,
+        most: usize,
+        deadline: Instant,
+    ) -> std::result::Result<Vec<Work<T>>, GetError> {
+        self.get_many_waiting(most, Wait::Until(deadline.into()))
+    }
+
+    fn get_many_waiting(&self, most: usize, wait: Wait) -> std::result::Result<Vec<Work<T>>, GetError> {
+        let mut work = Vec::new();
+        while work.len() < most {
+            let is_first = work.is_empty();
+            match self.core.lease(if is_first { wait } else { Wait::Not }) {
+                Err(refused) if is_first => return Err(refused.into()),
+                // There are no more.
+                Err(_) => break,
+                Ok(lease) => match Self::decoded(&lease) {
+                    Ok(value) => work.push(Work { value, lease }),
+                    Err(error) if is_first => return Err(Self::useless(&lease, error)),
+                    // It goes back: the next call tells of it.
+                    Err(_) => break,
+                },
+            }
+        }
+        Ok(work)
+    }
+
     fn get_waiting(&self, wait: Wait) -> std::result::Result<Work<T>, GetError> {
         let lease = self.core.lease(wait)?;
-        let decoded = lease.read(|bytes| postcard::from_bytes(bytes));
-        match decoded {
-            Ok(Ok(value)) => Ok(Work { value, lease }),
-            Ok(Err(error)) => {
-                // Nobody else could read it either.
-                lease.finish();
-                Err(GetError::Failed(refused("decode a message of a queue", error)))
-            }
-            Err(error) => Err(Refused::Failed(error).into()),
+        match Self::decoded(&lease) {
+            Ok(value) => Ok(Work { value, lease }),
+            Err(error) => Err(Self::useless(&lease, error)),
         }
+    }
+
+    fn decoded(lease: &Lease) -> Result<T> {
+        let decoded = lease.read(|bytes| postcard::from_bytes(bytes))?;
+        decoded.map_err(|error| refused("decode a message of a queue", error))
+    }
+
+    /// Nobody else could read it either.
+    #[cold]
+    fn useless(lease: &Lease, error: Error) -> GetError {
+        lease.finish();
+        GetError::Failed(error)
     }
 }
 

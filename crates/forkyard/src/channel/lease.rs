@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::core::{Core, JOIN, Refused, Wait, garbled};
+use super::core::{Core, JOIN, Message, Refused, Wait, garbled};
 use super::layout::{INLINE, Layout};
 use super::ring::{Committed, Ring, Taken};
 use super::segment::Link;
@@ -60,6 +60,11 @@ impl<C: Borrow<Core>> Lease<C> {
         let mut many = vec![0; len];
         layout.read(self.spot.place, &mut many);
         Ok(read(&many))
+    }
+
+    /// True if it is of this queue.
+    pub(super) fn is_of(&self, core: &Core) -> bool {
+        self.queue().offset() == core.offset()
     }
 
     /// The queue that it is of.
@@ -164,6 +169,60 @@ impl Core {
         most: usize,
         mut decode: impl FnMut(&[u8]) -> Result<T>,
     ) -> std::result::Result<Vec<T>, Refused> {
+        let read = |lease: &Lease<&Core>| lease.read(&mut decode).and_then(|decoded| decoded);
+        let (leases, values) = self.lease_many(wait, most, read)?;
+        let parcels: Vec<_> = leases.iter().filter_map(|lease| lease.release().1).collect();
+        self.were_released(&leases);
+        parcels.into_iter().for_each(|parcel| self.header().shelf.keep(parcel));
+        Ok(values)
+    }
+
+    /// The same of bytes: large messages stay where they lie.
+    pub(crate) fn get_many_messages(
+        &self,
+        wait: Wait,
+        most: usize,
+    ) -> std::result::Result<Vec<Message>, Refused> {
+        let read = |lease: &Lease<&Core>| match lease.parcel() {
+            Some(_) => Ok(None),
+            None => lease.read(Message::of).map(Some),
+        };
+        let (leases, messages) = self.lease_many(wait, most, read)?;
+        let release = |(lease, message): (&Lease<&Core>, Option<Message>)| {
+            let parcel = lease.release().1;
+            message.or(parcel.map(Message::Parcel))
+        };
+        let got: Vec<_> = leases.iter().zip(messages).filter_map(release).collect();
+        self.were_released(&leases);
+        if got.len() < leases.len() { Err(garbled().into()) } else { Ok(got) }
+    }
+
+    /// Tells others of those that were released.
+    fn were_released<C: Borrow<Core>>(&self, leases: &[Lease<C>]) {
+        if let Some(last) = leases.last() {
+            self.were_delivered(leases.len(), last.ring().state());
+        }
+    }
+
+    /// Says that these of this queue were delivered, and tells others once. False: some are no longer this process's.
+    pub(crate) fn finish_many(&self, leases: &[Lease]) -> bool {
+        let released: Vec<_> = leases.iter().map(Lease::release).collect();
+        self.were_released(leases);
+        let finished = released.iter().all(|(finished, _)| *finished);
+        released
+            .into_iter()
+            .filter_map(|(_, parcel)| parcel)
+            .for_each(|parcel| self.header().shelf.keep(parcel));
+        finished
+    }
+
+    /// Takes as many messages as there are, up to `most`, and reads them where they are.
+    fn lease_many<T>(
+        &self,
+        wait: Wait,
+        most: usize,
+        mut read: impl FnMut(&Lease<&Core>) -> Result<T>,
+    ) -> std::result::Result<(Vec<Lease<&Core>>, Vec<T>), Refused> {
         let me = shm::me()?;
         let (mut leases, mut values) = (Vec::new(), Vec::new());
         let mut fill = || {
@@ -171,7 +230,7 @@ impl Core {
                 match self.take(me.id)? {
                     (link, Taken::Message(spot)) => {
                         let lease = Lease::new(self, link, spot, me.id);
-                        match lease.read(&mut decode).and_then(|decoded| decoded) {
+                        match read(&lease) {
                             Ok(value) => {
                                 values.push(value);
                                 leases.push(lease);
@@ -197,12 +256,7 @@ impl Core {
         if most > 0 && fill()?.is_none() {
             self.wait(&self.header().counters.items, me, wait, fill)?;
         }
-        let parcels: Vec<_> = leases.iter().filter_map(|lease| lease.release().1).collect();
-        if let Some(last) = leases.last() {
-            self.were_delivered(leases.len(), last.ring().state());
-        }
-        parcels.into_iter().for_each(|parcel| self.header().shelf.keep(parcel));
-        Ok(values)
+        Ok((leases, values))
     }
 
     /// Takes the next message, and leaves it where it is.

@@ -215,12 +215,7 @@ impl<T: Serialize> Queue<T> {
         values: impl IntoIterator<Item = T>,
         wait: Wait,
     ) -> std::result::Result<(), PutError<T>> {
-        let mut values = values.into_iter();
-        while let Some(value) = values.next() {
-            let more = u32::try_from(values.size_hint().0).unwrap_or(u32::MAX);
-            put_encoded(&self.core, value, more.saturating_add(1), wait)?;
-        }
-        Ok(())
+        put_all(values, |value, work| put_encoded(&self.core, value, work, wait))
     }
 }
 
@@ -315,6 +310,19 @@ impl<T: DeserializeOwned> Queue<T> {
 #[inline]
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     postcard::from_bytes(bytes).map_err(|error| refused("decode a message of a queue", error))
+}
+
+/// Puts all of these by a call that is told for how many consumers there will be work.
+pub(super) fn put_all<T, E>(
+    values: impl IntoIterator<Item = T>,
+    put: impl Fn(T, u32) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let mut values = values.into_iter();
+    while let Some(value) = values.next() {
+        let more = u32::try_from(values.size_hint().0).unwrap_or(u32::MAX);
+        put(value, more.saturating_add(1))?;
+    }
+    Ok(())
 }
 
 /// Encodes a value, and puts it, the first of as many as `work` says.

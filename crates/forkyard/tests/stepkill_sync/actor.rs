@@ -93,6 +93,7 @@ pub(crate) struct Actor {
     pub(crate) write: Option<RwLockWriteGuard<'static, [u64; 2]>>,
     /// What it got and has not finished.
     pub(crate) work: Option<Work<u64>>,
+    pub(crate) works: Vec<Work<u64>>,
     /// The copy that it made of itself.
     pub(crate) fork: i32,
     /// Which victim's turn it is.
@@ -122,6 +123,7 @@ impl Actor {
             read: None,
             write: None,
             work: None,
+            works: Vec::new(),
             fork: 0,
             round: 0,
             made: Vec::with_capacity(10),

@@ -109,6 +109,11 @@ pub(crate) fn operation(word: &str) -> Operation {
             loan.copy_from_slice(&LARGE);
             put(actor.objects.queue.send(loan))
         },
+        "queue.put_two" => |actor| put(actor.objects.queue.put_many([&LARGE[..], &SHORT[..]])),
+        "queue.get_two" => |actor| match actor.objects.queue.get_many(2).as_deref() {
+            Ok([large, short]) if large[..] == LARGE && short[..] == *SHORT => "ok",
+            _ => "failed",
+        },
         "queue.get" => |actor| got(actor.objects.queue.get()),
         "queue.len" => |actor| number(actor.objects.queue.len()),
         "queue.drain" => |actor| {
@@ -130,6 +135,17 @@ pub(crate) fn operation(word: &str) -> Operation {
             Some(Ok(7)) => "ok",
             _ => "failed",
         },
+        "work.put_many" => |actor| put(actor.objects.work.put_many([7, 7])),
+        "work.get_many" => |actor| match actor.objects.work.get_many(9) {
+            Ok(works) if works.len() == 2 => done(actor.works = works),
+            _ => "failed",
+        },
+        "work.finish_many" => {
+            |actor| match actor.objects.work.finish_many(std::mem::take(&mut actor.works)) {
+                Ok(values) if values == [7, 7] => "ok",
+                _ => "failed",
+            }
+        }
         "work.return" => |actor| done(drop(actor.work.take())),
         "work.join" => |actor| told(actor.objects.work.join()),
         "work.drain" => |actor| {

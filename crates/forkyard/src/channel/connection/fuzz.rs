@@ -74,7 +74,7 @@ fn decode(random: &mut Random, mut bytes: &[u8], most: u64) -> (Vec<Vec<u8>>, bo
         begun += count;
         match incoming.filled(count, most) {
             Ok(true) => {
-                let message = incoming.take();
+                let message = incoming.take().0;
                 assert!(message.len() as u64 <= most && message.len() <= begun);
                 messages.push(message);
                 begun = 0;

@@ -53,6 +53,19 @@ pub(crate) const CASES: &[Case] = &[
         before: |stage| stage.expect(C, "queue.put_large", &["ok"]).map(drop),
         ..Case::new("Queue: large get, and drop of the sample", "/ queue.get /", large_rest)
     },
+    Case::new("ByteQueue: put many", "/ queue.put_two /", |stage| {
+        stage.settle()?;
+        stage.expect(C, "queue.drain", &["0", "1", "2"])?;
+        stage.expect(C, "queue.put_two queue.get_two", &["ok ok"]).map(drop)
+    }),
+    Case {
+        before: |stage| stage.expect(C, "queue.put_two", &["ok"]).map(drop),
+        ..Case::new("ByteQueue: get many, and drop of the samples", "/ queue.get_two /", |stage| {
+            stage.settle()?;
+            stage.expect(C, "queue.drain", &["0", "1", "2"])?;
+            stage.expect(C, "queue.put_two queue.get_two", &["ok ok"]).map(drop)
+        })
+    },
     Case {
         waiting: |stage| stage.block(A, "closing.get"),
         relieve: |stage| stage.expect(C, "closing.close", &["ok", "closed"]).map(drop),
@@ -76,6 +89,21 @@ pub(crate) const CASES: &[Case] = &[
         before: |stage| stage.expect(C, "work.put", &["ok"]).map(drop),
         waiting: |stage| stage.block(A, "work.join"),
         ..Case::new("JoinableQueue: give back", "work.get / work.return /", all_is_finished)
+    },
+    Case::new("JoinableQueue: put many", "/ work.put_many /", |stage| {
+        stage.settle()?;
+        stage.expect(C, "work.drain", &["0", "1", "2"])?;
+        stage.expect(B, "work.join work.put_many work.drain", &["ok ok 2"]).map(drop)
+    }),
+    Case {
+        before: |stage| stage.expect(C, "work.put_many", &["ok"]).map(drop),
+        waiting: |stage| stage.block(A, "work.join"),
+        ..Case::new("JoinableQueue: get many", "/ work.get_many /", all_are_finished)
+    },
+    Case {
+        before: |stage| stage.expect(C, "work.put_many", &["ok"]).map(drop),
+        waiting: |stage| stage.block(A, "work.join"),
+        ..Case::new("JoinableQueue: finish many", "work.get_many / work.finish_many /", all_are_finished)
     },
     Case {
         before: |stage| stage.expect(C, "work.put", &["ok"]).map(drop),
@@ -175,8 +203,16 @@ pub(crate) const CASES: &[Case] = &[
 
 /// What the victim had not finished comes back when it is cleaned up, and is finished here; then nobody waits any more.
 fn all_is_finished(stage: &mut Stage) -> Told {
+    comes_back(stage, &["0", "1"])
+}
+
+fn all_are_finished(stage: &mut Stage) -> Told {
+    comes_back(stage, &["0", "1", "2"])
+}
+
+fn comes_back(stage: &mut Stage, left: &[&str]) -> Told {
     stage.settle()?;
-    stage.expect(C, "work.drain", &["0", "1"])?;
+    stage.expect(C, "work.drain", left)?;
     stage.expect_answer(A, &["ok"])?;
     stage.expect(C, "work.join work.put work.put work.drain", &["ok ok ok 2"])?;
     stage.expect(B, "work.join", &["ok"]).map(drop)
