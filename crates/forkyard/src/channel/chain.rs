@@ -41,8 +41,8 @@ pub(crate) trait Segment: Clone {
     fn name(&self) -> u64;
     /// The name of the one behind it, or 0: written once.
     fn next(&self) -> &AtomicU64;
-    /// Notes that it has been linked: for whoever cleans up after its maker.
-    fn note_linked(&self);
+    /// Notes that it has been linked behind that one, which is over: for whoever cleans up after its maker, and how many messages came before.
+    fn note_linked(&self, before: &Self);
     /// True if that was noted.
     fn is_linked(&self) -> bool;
     /// Takes it out of the chain's hands: it is gone when nobody keeps it any more. May be done again.
@@ -265,7 +265,7 @@ impl<S: Segments> Walker<S> {
             }
             match self.0.find(next) {
                 // Before the one whose `next` tells of it is gone.
-                Some(next) => next.note_linked(),
+                Some(next) => next.note_linked(&segment),
                 None if self.chain().is_first(segment.name()) => return,
                 None => continue,
             }

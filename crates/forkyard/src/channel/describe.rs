@@ -30,7 +30,7 @@ pub(crate) fn describe(object: ObjectRef) -> Vec<(&'static str, u64)> {
     let Some((header, root)) = repair::queue(object) else { return Vec::new() };
     let most_bytes = root.shape().most_bytes();
     let capacity = root.shape().capacity() as u64;
-    let (mut rings, mut name) = (Vec::new(), header.chain.first_name());
+    let (mut rings, mut name, mut passed) = (Vec::new(), header.chain.first_name(), 0u64);
     let root = Ring(root);
     let is_bounded = !header.chain.is_used();
     if is_bounded {
@@ -38,10 +38,13 @@ pub(crate) fn describe(object: ObjectRef) -> Vec<(&'static str, u64)> {
     } else {
         while name != 0 && rings.len() < SEGMENTS {
             let found = match name {
-                ROOT => Some((root.clone(), header.chain.next.load(Ordering::SeqCst))),
+                ROOT => Some((root.clone(), header.chain.next.load(Ordering::SeqCst), 0)),
                 name => segment::look(name),
             };
-            let Some((ring, next)) = found else { break };
+            let Some((ring, next, before)) = found else { break };
+            if rings.is_empty() {
+                passed = before;
+            }
             rings.push(ring);
             name = next;
         }
@@ -50,11 +53,11 @@ pub(crate) fn describe(object: ObjectRef) -> Vec<(&'static str, u64)> {
     let mut facts = vec![("depth", sum(depth)), ("bytes", sum(bytes)), ("taken", sum(Ring::taken))];
     if is_bounded {
         facts.push(("capacity", capacity));
-        // What went through segments that are gone is not known.
-        facts.extend([("put", sum(|ring| ring.seen().1)), ("got", sum(|ring| ring.seen().0))]);
     } else {
         facts.push(("segments", rings.len() as u64));
     }
+    let count = |of: fn(&Ring<Layout>) -> u64| passed.saturating_add(sum(of));
+    facts.extend([("put", count(|ring| ring.seen().1)), ("got", count(|ring| ring.seen().0))]);
     facts.extend(most_bytes.map(|most| ("most_bytes", most)));
     facts
 }

@@ -37,7 +37,7 @@ pub(crate) struct SegmentHeader {
     /// The block of the one that it is to be linked behind: a segment's, or the queue's.
     before: AtomicU64,
     maker: AtomicU64,
-    /// Not 0: it has been.
+    /// 0, or one more than how many messages went through the segments before it: it has been.
     linked: AtomicU64,
     /// A block of this size begins at a multiple of what names count in.
     unused: [AtomicU64; 7],
@@ -51,6 +51,11 @@ unsafe impl Payload for SegmentHeader {
 const _: () = assert!(size_of::<SegmentHeader>() == 128 + 3 * 128);
 
 impl SegmentHeader {
+    /// How many messages went through the segments before it, when they are gone.
+    fn passed(&self) -> u64 {
+        self.linked.load(Ordering::SeqCst).saturating_sub(1)
+    }
+
     /// The layout of a segment whose tail that is; `None` if its header is none of ours.
     pub(super) fn layout(&self, tail: (NonNull<u8>, usize)) -> Option<Layout> {
         Layout::told(&self.numbers, &self.counters, tail)
@@ -115,9 +120,12 @@ impl Segment for Arc<Link> {
         unsafe { self.next.as_ref() }
     }
 
-    fn note_linked(&self) {
+    fn note_linked(&self, before: &Arc<Link>) {
         if let Some(shared) = &self.shared {
-            shared.linked.store(1, Ordering::SeqCst);
+            let passed = before.shared.as_ref().map_or(0, |shared| shared.passed());
+            let noted = passed.wrapping_add(before.ring.seen().1).wrapping_add(1);
+            // Also after numbers that somebody scribbled.
+            shared.linked.store(noted.max(1), Ordering::SeqCst);
         }
     }
 
@@ -176,13 +184,14 @@ impl Segments for Finder<'_> {
     }
 }
 
-/// The ring of this segment, and the name of the one behind it: for whoever looks and holds nothing.
-pub(super) fn look(name: u64) -> Option<(Ring<Layout>, u64)> {
+/// The ring of this segment, the name of the one behind it, and how many messages went through those before it: for whoever looks and holds
+/// nothing.
+pub(super) fn look(name: u64) -> Option<(Ring<Layout>, u64, u64)> {
     let object = shm::object_at((name & u64::from(u32::MAX)) * UNIT)?;
     let (header, tail) = object.get::<SegmentHeader, AtomicU64>()?;
     let layout = header.layout((NonNull::from(tail).cast(), size_of_val(tail)))?;
     let is_it = object.name().is_some_and(|own| word(own) == name);
-    is_it.then(|| (Ring(layout), header.next.load(Ordering::SeqCst)))
+    is_it.then(|| (Ring(layout), header.next.load(Ordering::SeqCst), header.passed()))
 }
 
 /// Lets go of a segment that a dead participant has made, and never linked.

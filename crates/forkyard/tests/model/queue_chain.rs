@@ -110,7 +110,7 @@ impl Segment for Link {
     fn next(&self) -> &AtomicU64 {
         &self.slot().next
     }
-    fn note_linked(&self) {
+    fn note_linked(&self, _: &Link) {
         self.slot().linked.store(1, Ordering::SeqCst);
     }
     fn is_linked(&self) -> bool {

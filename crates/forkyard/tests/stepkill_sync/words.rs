@@ -109,7 +109,7 @@ pub(crate) fn operation(word: &str) -> Operation {
             loan.copy_from_slice(&LARGE);
             put(actor.objects.queue.send(loan))
         },
-        "queue.put_two" => |actor| put(actor.objects.queue.put_many([&LARGE[..], &SHORT[..]])),
+        "queue.put_two" => |actor| put(actor.objects.queue.put_many([&LARGE[..], SHORT])),
         "queue.get_two" => |actor| match actor.objects.queue.get_many(2).as_deref() {
             Ok([large, short]) if large[..] == LARGE && short[..] == *SHORT => "ok",
             _ => "failed",
