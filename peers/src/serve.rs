@@ -33,6 +33,7 @@ fn process_per_connection(options: &Options) -> Group {
     let python = |script: &str| -> Start { Ok(vec![python()?, source(script).into()]) };
     let servers = vec![
         ("forkyard serve", ours),
+        ("forkyard::serve, a Rust function", rust_function(options)),
         ("C accept+fork", Ok(vec![beside("c_fork").into()])),
         ("Python ForkingTCPServer", python("python/forking.py")),
         ("Python multiprocessing.Process", python("python/process.py")),
@@ -40,6 +41,7 @@ fn process_per_connection(options: &Options) -> Group {
     let series = alternate(options.rounds, flooded(options, CAPITALS, servers));
     Group::new("a process per connection, 16 at a time", "connections/s", series)
         .row("forkyard serve", "C accept+fork", Some(Budget::AtLeast(1.0)))
+        .row("forkyard::serve, a Rust function", "C accept+fork", None)
         .row("forkyard serve", "Python ForkingTCPServer", None)
         .row("forkyard serve", "Python multiprocessing.Process", None)
 }
@@ -134,6 +136,15 @@ fn ours(options: &Options, flags: &[&str], program: &[OsString]) -> Start {
     let fixed = words("serve -1 -b 127.0.0.1:0 -c 1000");
     let flags = flags.iter().map(OsString::from);
     Ok([forkyard.into()].into_iter().chain(fixed).chain(flags).chain(program.iter().cloned()).collect())
+}
+
+/// A server of this package with a handler of its own.
+fn rust_function(options: &Options) -> Start {
+    let program = beside("handler");
+    match program.exists() && !options.skip_ours {
+        true => Ok(vec![program.into()]),
+        false => Err("left out".into()),
+    }
 }
 
 fn words(text: &str) -> impl Iterator<Item = OsString> {
