@@ -370,6 +370,13 @@ impl Template {
         }
     }
 
+    /// Gives up the room that is kept, for a start by other means.
+    pub(crate) fn use_room(&mut self) {
+        if let Some(zygote) = &mut self.zygote {
+            (0..zygote.room()).for_each(|_| zygote.spend_reserve());
+        }
+    }
+
     /// Ends a child for whose pidfd there was no room, with another of the numbers that are kept free.
     fn end_unwatched(&mut self, pid: Pid) {
         if let Some(zygote) = &mut self.zygote {
@@ -391,9 +398,7 @@ impl Template {
     ) -> Result<Started> {
         let slot = runtime.board.offer()?;
         self.room = ROOM_ALONE;
-        if let Some(zygote) = &mut self.zygote {
-            (0..zygote.room()).for_each(|_| zygote.spend_reserve());
-        }
+        self.use_room();
         let zygote = self.token().and_then(|token| {
             let outfit = runtime.outfit()?;
             Zygote::exec(&outfit, &token, self.preload.as_ref(), true)

@@ -145,10 +145,16 @@ fn a_connection_that_lasts_too_long_is_ended() {
 
 #[test]
 fn running_out_of_files_is_survived() {
-    for spec in both_modes() {
+    let program = Spec {
+        handler: "program".to_owned(),
+        program: ["sh", "-c", "read line; echo A"].map(str::to_owned).to_vec(),
+        ..Spec::default()
+    };
+    let lines = both_modes().map(|spec| Spec { handler: "lines".to_owned(), ..spec });
+    for spec in lines.into_iter().chain([Spec::default(), program]) {
         // Where a start is a fresh exec, it needs a few at once.
         let spare = if std::env::var_os("FORKYARD_TEST_FALLBACK").is_some() { 12 } else { 6 };
-        let mut server = Running::start(&Spec { spare_files: Some(spare), handler: "lines".into(), ..spec });
+        let mut server = Running::start(&Spec { spare_files: Some(spare), ..spec });
         let mut streams: Vec<_> = (0..20).map(|_| connect(server.address())).collect();
         for stream in &mut streams {
             send(stream, "a");

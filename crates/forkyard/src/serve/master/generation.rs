@@ -96,7 +96,7 @@ impl Generation {
     /// (0: any number). Fewer, with the reason, if not all could be started.
     pub(super) fn start_many(&mut self, children: &[(u32, u64)]) -> (Vec<Child>, Option<Error>) {
         let (started, error) = match &self.small {
-            Some(small) => execute_many(small, self.from.as_fd(), self.id, children),
+            Some(small) => execute_many(small, &mut self.template, self.from.as_fd(), self.id, children),
             None => {
                 let (started, error) = self.clone_many(children);
                 let child = |(started, &(_, most))| Child::new(started, self.id, None, most);
@@ -118,7 +118,11 @@ impl Generation {
         slot: u32,
         handed: &Handed,
     ) -> Option<std::result::Result<Child, SpawnError>> {
-        let started = self.small.as_ref()?.serve(slot, handed);
+        let mut started = self.small.as_ref()?.serve(slot, handed);
+        if started.as_ref().is_err_and(is_out_of_descriptors) {
+            self.template.use_room();
+            started = self.small.as_ref()?.serve(slot, handed);
+        }
         Some(started.map(|(spawned, launch)| {
             self.living += 1;
             self.unfinished += 1;
@@ -187,6 +191,11 @@ impl Generation {
     /// The zygote's pidfd, while there is one.
     pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.template.pidfd()
+    }
+
+    /// Gives up that room: something is started that the zygote does not start.
+    pub(super) fn use_room(&mut self) {
+        self.template.use_room();
     }
 
     /// Starts the zygote again after its death.
@@ -259,15 +268,26 @@ fn attributes() -> Attributes {
     Attributes { name: child::NAME.to_owned(), daemon: true, allow_children: true, guarded: true }
 }
 
+/// True if a start failed that may use the room that is kept for one.
+pub(super) fn is_out_of_descriptors(failure: &SpawnError) -> bool {
+    matches!(failure.errno, Errno::MFILE | Errno::NFILE)
+}
+
 fn execute_many(
     small: &Small,
+    template: &mut Template,
     lane: BorrowedFd<'_>,
     generation: u64,
     children: &[(u32, u64)],
 ) -> (Vec<Child>, Option<Error>) {
     let mut started = Vec::with_capacity(children.len());
     for &(slot, _) in children {
-        match small.start(slot, lane) {
+        let mut one = small.start(slot, lane);
+        if one.as_ref().is_err_and(is_out_of_descriptors) && started.is_empty() {
+            template.use_room();
+            one = small.start(slot, lane);
+        }
+        match one {
             Ok((spawned, launch)) => started.push(Child::executed(spawned, Some(launch), generation)),
             Err(failure) => return (started, Some(Error::os("start a child of the server", failure.errno))),
         }

@@ -10,7 +10,7 @@ use super::super::handoff::Handed;
 use super::super::scoreboard::{ChildState, Count, Words};
 use super::super::ucspi::Program;
 use super::children::Child;
-use super::generation::Generation;
+use super::generation::{Generation, is_out_of_descriptors};
 use super::{Master, limit};
 use crate::error::{Error, Result};
 
@@ -41,7 +41,13 @@ impl Master {
             let _ = forkyard_sys::net::set_timeout(&handed.fd, idle);
         }
         let index = handed.index as usize;
-        let started = program.start(&handed);
+        let mut started = program.start(&handed);
+        if started.as_ref().is_err_and(is_out_of_descriptors)
+            && let Some(generation) = self.generations.last_mut()
+        {
+            generation.use_room();
+            started = program.start(&handed);
+        }
         if started.is_err() {
             self.forget_slot(slot);
         }
