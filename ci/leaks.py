@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+from procfs import descendants
+
 PR_SET_CHILD_SUBREAPER = 36
 # A browser keeps its own house; what it drops is not ours to judge.
 FOREIGN = (".org.chromium.", ".com.google.", "org.chromium.", "com.google.")
@@ -26,25 +28,6 @@ def shm_entries():
         return {name for name in os.listdir("/dev/shm") if not name.startswith(FOREIGN)}
     except FileNotFoundError:
         return set()
-
-
-def children(pid):
-    """Pids of the children of one process, zombies included."""
-    found = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                found += [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
-def descendants(pid):
-    found = []
-    for child in children(pid):
-        found += [child, *descendants(child)]
-    return found
 
 
 def describe(pid):

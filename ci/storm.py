@@ -27,6 +27,8 @@ import threading
 import time
 import urllib.request
 
+from procfs import children, descendants
+
 CLIENT_TIMEOUT = 20.0
 SETTLE_TIMEOUT = 10.0
 KILL_INTERVAL = 0.05
@@ -46,24 +48,6 @@ def status_field(pid, field):
     except (FileNotFoundError, ProcessLookupError):
         pass
     return None
-
-
-def children(pid):
-    found = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as file:
-                found += [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return found
-
-
-def descendants(pid):
-    found = []
-    for child in children(pid):
-        found += [child, *descendants(child)]
-    return found
 
 
 def free_port():

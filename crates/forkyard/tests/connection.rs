@@ -11,12 +11,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{eventually, isolated, own_pid};
+use common::{METHODS, eventually, isolated, own_pid};
 use forkyard::channel::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};
-use forkyard::process::{self, Builder, Start};
+use forkyard::process::{self, Builder};
 
 const LONG: Duration = Duration::from_secs(30);
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 
 #[forkyard::task]
 fn echo(connection: Connection) {

@@ -17,11 +17,10 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{eventually, is_gone, isolated, kill, own_pid, zygote};
+use common::{METHODS, eventually, is_gone, isolated, kill, own_pid, zygote};
 use forkyard::process::{self, Builder, Fd, Process, Start};
 use forkyard_sys::{fallback, socket};
 
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 /// Longer than the library's patience with a zygote that does not answer, and shorter than the tests' deadline.

@@ -13,14 +13,8 @@ mod common;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
-use common::isolated;
-use forkyard::process::{self, Builder, Ended, Fd, Start, at_exit};
-
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
-
-fn builder(start: Start) -> Builder {
-    Builder::new().start(start)
-}
+use common::{METHODS, builder, isolated};
+use forkyard::process::{self, Ended, Fd, Start, at_exit};
 
 /// A hook that writes one letter.
 fn letter(out: &Fd, letter: &'static str) -> impl FnOnce() + Send + use<> {

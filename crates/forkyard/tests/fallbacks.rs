@@ -15,11 +15,10 @@ mod common;
 use std::os::fd::AsFd;
 use std::process::Command;
 
-use common::{children_of, eventually, isolated, own_pid, state_of, zygote};
+use common::{METHODS, children_of, eventually, isolated, own_pid, state_of, zygote};
 use forkyard::process::{self, Builder, Ended, ExitStatus, Fd, Program, Start};
 use forkyard_sys::fallback;
 
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 const PF_FORKNOEXEC: u64 = 0x40;
 
 #[forkyard::task]

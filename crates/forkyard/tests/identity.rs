@@ -4,14 +4,8 @@
 
 mod common;
 
-use common::{eventually, isolated, own_pid, state_of};
+use common::{METHODS, builder, eventually, isolated, own_pid, state_of};
 use forkyard::process::{self, Builder, Start};
-
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
-
-fn builder(start: Start) -> Builder {
-    Builder::new().start(start)
-}
 
 /// What `/proc` calls a process.
 fn comm(pid: i32) -> String {

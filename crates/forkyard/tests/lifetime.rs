@@ -8,10 +8,9 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use common::{children_of, eventually, is_gone, isolated, kill, own_pid, zygote, zygote_of};
+use common::{METHODS, children_of, eventually, is_gone, isolated, kill, own_pid, zygote, zygote_of};
 use forkyard::process::{self, Builder, Fd, Process, Start};
 
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 const SIGKILL: i32 = 9;
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;

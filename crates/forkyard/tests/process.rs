@@ -12,7 +12,8 @@ mod common;
 
 use std::time::Duration;
 
-use forkyard::process::{self, Builder, Ended, Start};
+use common::{METHODS, builder};
+use forkyard::process::{self, Ended};
 
 #[forkyard::task]
 fn add(a: u64, b: u64) -> u64 {
@@ -41,12 +42,6 @@ fn park_for_ever() {
     loop {
         std::thread::park();
     }
-}
-
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
-
-fn builder(start: Start) -> Builder {
-    Builder::new().start(start)
 }
 
 #[forkyard::task]

@@ -13,13 +13,12 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::{alone, eventually, kill};
+use common::{METHODS, alone, eventually, kill};
 use forkyard::__private::family_census;
 use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
 
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 /// So long nothing takes that is told of an event.
 const LONG: Duration = Duration::from_secs(30);
 

@@ -17,13 +17,11 @@ use std::cell::RefCell;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use common::{children_of, isolated, open_fds, own_pid, zygote};
+use common::{METHODS, children_of, isolated, open_fds, own_pid, zygote};
 use forkyard::process::{self, Builder, Fd, Start};
 use forkyard_sys::limits::{self, Resource};
 use forkyard_sys::{Errno, memfd};
 use serde::{Deserialize, Serialize};
-
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 
 #[forkyard::task]
 fn add(a: u64, b: u64) -> u64 {

@@ -15,15 +15,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use common::isolated;
-use forkyard::process::{self, Builder, Fd, Start};
+use common::{METHODS, builder, isolated};
+use forkyard::process::{self, Fd, Start};
 use forkyard::signal::{self, Signal};
-
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
-
-fn builder(start: Start) -> Builder {
-    Builder::new().start(start)
-}
 
 #[forkyard::task]
 fn nothing() {}

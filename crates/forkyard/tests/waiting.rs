@@ -10,10 +10,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{eventually, isolated};
+use common::{METHODS, eventually, isolated};
 use forkyard::process::{self, Builder, Fd, Pid, Process, Start};
 
-const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
 const SOON: Duration = Duration::from_millis(30);
 
 #[forkyard::task]

@@ -12,6 +12,14 @@ use forkyard::process::{Builder, Start};
 /// How long a test may take before it counts as hung.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Each way to start a process.
+pub(crate) const METHODS: [Start; 3] = [Start::Zygote, Start::Spawn, Start::Fork];
+
+/// A builder for this way.
+pub(crate) fn builder(start: Start) -> Builder {
+    Builder::new().start(start)
+}
+
 /// Runs the test's body in a fresh process, which has one thread and no children, with a deadline; afterwards nothing
 /// that the body started may be left.
 pub(crate) fn isolated(body: forkyard::Task<fn()>) {

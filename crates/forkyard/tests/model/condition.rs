@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::sync::Arc;
 
-use crate::family::{Family, Impatient, Patient, check, join, killed_anywhere, unseen};
+use crate::family::{Family, Impatient, Patient, check, holder, join, killed_anywhere, unseen};
 use crate::primitive::AtomicU32;
 use crate::shm::Id;
-use crate::sync::raw::{Holder, Outcome, RawLock, Released, Waiter};
+use crate::sync::raw::{Outcome, RawLock, Released, Waiter};
 use crate::sync::word::End;
 use crate::sync::word::condition::{ALL, ConditionWord};
 
@@ -31,12 +31,12 @@ impl World {
     }
 
     fn lock(&self, id: Id) {
-        let outcome = self.shared.lock.acquire(&self.family, Holder { id, thread: 1 }, &mut Patient);
+        let outcome = self.shared.lock.acquire(&self.family, holder(id), &mut Patient);
         assert!(matches!(outcome, Outcome::Acquired | Outcome::OwnerDied(_)), "{outcome:?}");
     }
 
     fn unlock(&self, me: Id) {
-        assert_eq!(self.shared.lock.release(Holder { id: me, thread: 1 }), Released::Done);
+        assert_eq!(self.shared.lock.release(holder(me)), Released::Done);
     }
 
     fn tokens(&self) -> u32 {

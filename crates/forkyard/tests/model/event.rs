@@ -1,26 +1,19 @@
 //! Models of the event.
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 use crate::family::{Family, Impatient, Patient, check, join, killed_anywhere, unseen};
 use crate::primitive;
 use crate::sync::word::End;
 use crate::sync::word::event::EventWord;
+use crate::watched::Watched;
 
 /// An event, and what was written before it was set.
 #[derive(Default)]
 struct Shared {
     event: EventWord,
-    written: UnsafeCell<u32>,
+    written: Watched<u32>,
 }
-
-// SAFETY: the models check that `written` is read after it was written: loom fails where it is not.
-#[allow(unsafe_code)]
-unsafe impl Sync for Shared {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Send for Shared {}
 
 #[derive(Clone)]
 struct World {
@@ -37,17 +30,13 @@ impl World {
         self.shared.event.wait(&self.family, &mut Patient).unwrap();
     }
 
-    #[allow(unsafe_code)]
     fn write_and_set(&self) {
-        // SAFETY: loom checks that nobody else uses it now.
-        self.shared.written.with_mut(|written| unsafe { *written = 7 });
+        self.shared.written.change(|_| 7);
         self.shared.event.set();
     }
 
-    #[allow(unsafe_code)]
     fn read(&self) -> u32 {
-        // SAFETY: loom checks that nobody writes it now.
-        self.shared.written.with(|written| unsafe { *written })
+        self.shared.written.get()
     }
 }
 

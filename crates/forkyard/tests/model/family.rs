@@ -9,7 +9,7 @@ use loom::thread::JoinHandle;
 
 use crate::primitive::{self, AtomicU32, Killed, Ordering};
 use crate::shm::{Id, Life, Lives, OWNER_DIED};
-use crate::sync::raw::Waiter;
+use crate::sync::raw::{Holder, Waiter};
 
 /// Most participants of a model; loom has no more threads, and one of them is its own.
 const MOST: usize = 4;
@@ -28,6 +28,11 @@ impl Lives for Family {
 /// The participant of this number.
 pub(crate) fn id(number: u32) -> Id {
     Id::new(number, 1).unwrap()
+}
+
+/// The same, with its one thread.
+pub(crate) fn holder(id: Id) -> Holder {
+    Holder { id, thread: 1 }
 }
 
 impl Family {

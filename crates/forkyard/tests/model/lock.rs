@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
-use crate::family::{Family, Patient, check, check_some, id, killed_anywhere, unseen};
+use crate::family::{Family, Patient, check, check_some, holder, id, killed_anywhere, unseen};
 use crate::primitive;
 use crate::shm::Id;
-use crate::sync::raw::{Holder, Outcome, RawLock, Released, Waiter};
+use crate::sync::raw::{Outcome, RawLock, Released, Waiter};
+use crate::watched::Watched;
 
 /// Waits until its thread's time is up.
 struct Hasty;
@@ -26,15 +26,8 @@ impl Waiter for Hasty {
 #[derive(Default)]
 struct Shared {
     lock: RawLock,
-    entered: UnsafeCell<u32>,
+    entered: Watched<u32>,
 }
-
-// SAFETY: the models check that `entered` is used under the lock: loom fails where it is not.
-#[allow(unsafe_code)]
-unsafe impl Sync for Shared {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Send for Shared {}
 
 #[derive(Clone)]
 struct World {
@@ -42,10 +35,6 @@ struct World {
     shared: Arc<Shared>,
     /// How often somebody was told of a death. No part of the model.
     told: std::sync::Arc<AtomicU32>,
-}
-
-fn holder(id: Id) -> Holder {
-    Holder { id, thread: 1 }
 }
 
 impl World {
@@ -70,17 +59,13 @@ impl World {
         self.told.fetch_add(died.into(), Relaxed);
     }
 
-    #[allow(unsafe_code)]
     fn enter(&self) {
-        // SAFETY: loom checks that nobody else has it now.
-        self.shared.entered.with_mut(|entered| unsafe { *entered += 1 });
+        self.shared.entered.change(|entered| entered + 1);
     }
 
     /// How often the lock was acquired. Afterwards.
-    #[allow(unsafe_code)]
     fn entered(&self) -> u32 {
-        // SAFETY: loom checks that nobody writes it now.
-        self.shared.entered.with(|entered| unsafe { *entered })
+        self.shared.entered.get()
     }
 }
 

@@ -20,3 +20,4 @@ mod readers;
 mod semaphore;
 mod shm;
 mod sync;
+mod watched;

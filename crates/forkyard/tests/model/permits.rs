@@ -2,10 +2,9 @@
 
 use loom::sync::Arc;
 
-use crate::family::{Family, Impatient, Patient, check, join, killed_anywhere, unseen};
+use crate::family::{Family, Impatient, Patient, check, holder, join, killed_anywhere, unseen};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::shm::{Id, Lives};
-use crate::sync::raw::Holder;
 use crate::sync::word::permits::{Over, Permits, PermitsWord};
 
 #[derive(Clone)]
@@ -30,7 +29,7 @@ impl World {
     }
 
     fn acquire(&self, id: Id) {
-        self.with(|all| all.acquire(&self.family, Holder { id, thread: 1 }, &mut Patient)).unwrap();
+        self.with(|all| all.acquire(&self.family, holder(id), &mut Patient)).unwrap();
     }
 
     fn release(&self, id: Id) -> Result<(), Over> {
@@ -119,7 +118,7 @@ fn an_impatient_waiter_takes_no_wake_up_away() {
         let world = World::new(1, 1);
         let (hasty, patient) = (world.clone(), world.clone());
         let body = move |id| {
-            let me = Holder { id, thread: 1 };
+            let me = holder(id);
             if hasty.with(|all| all.acquire(&hasty.family, me, &mut Impatient::here())).is_ok() {
                 hasty.release(id).unwrap();
             }

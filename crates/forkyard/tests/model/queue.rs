@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicU32 as PlainU32;
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 use crate::channel::bell::Bell;
@@ -10,6 +9,7 @@ use crate::channel::ring::{Committed, Counters, Known, Ring, Taken, Words};
 use crate::family::{Family, check, killed_anywhere, unseen};
 use crate::primitive::{self, AtomicU64, Ordering};
 use crate::shm::Id;
+use crate::watched::Watched;
 
 const CELLS: u64 = 4;
 const PLACES: u32 = 3;
@@ -19,7 +19,7 @@ pub(crate) struct Queue {
     pub(crate) counters: Counters,
     cells: [AtomicU64; CELLS as usize],
     places: [AtomicU64; PLACES as usize],
-    values: [UnsafeCell<u32>; PLACES as usize],
+    values: [Watched<u32>; PLACES as usize],
     capacity: u64,
     /// Each message has one.
     most_bytes: Option<u64>,
@@ -30,13 +30,6 @@ pub(crate) struct Queue {
     put: PlainU32,
     got: PlainU32,
 }
-
-// SAFETY: loom fails where a value is not used by one at a time.
-#[allow(unsafe_code)]
-unsafe impl Sync for Queue {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Send for Queue {}
 
 impl Words for Arc<Queue> {
     fn counters(&self) -> &Counters {
@@ -112,7 +105,6 @@ impl World {
     }
 
     /// As the queue does it: true if the message is in it, false if it is full.
-    #[allow(unsafe_code)]
     fn try_put(&self, me: Id, value: u32) -> Option<bool> {
         let told = |committed| match committed {
             Committed::Done => Some(true),
@@ -125,8 +117,7 @@ impl World {
             Err(refused) => return told(refused),
         };
         let Some(spot) = self.ring.claim(gap, me) else { return Some(false) };
-        // SAFETY: loom checks that nobody else uses it now.
-        self.ring.0.values[spot.place as usize].with_mut(|place| unsafe { *place = value });
+        self.ring.0.values[spot.place as usize].change(|_| value);
         let committed = self.ring.commit(spot, gap);
         if committed == Committed::Done {
             self.ring.0.put.fetch_or(1 << value, Ordering::SeqCst);
@@ -150,7 +141,6 @@ impl World {
     }
 
     /// `None`: it is empty. `Some(None)`: and was closed.
-    #[allow(unsafe_code)]
     fn try_get(&self, me: Id) -> Option<Option<u32>> {
         let spot = match self.ring.take(me) {
             Taken::Message(spot) => spot,
@@ -158,8 +148,7 @@ impl World {
             Taken::Closed => return Some(None),
             Taken::Moved | Taken::Garbled => panic!("garbled"),
         };
-        // SAFETY: loom checks that nobody writes it now.
-        let value = self.ring.0.values[spot.place as usize].with(|place| unsafe { *place });
+        let value = self.ring.0.values[spot.place as usize].get();
         assert!(self.ring.release(spot, me));
         self.note(value);
         self.ring.0.counters.room.ring(1);

@@ -2,37 +2,26 @@
 
 use std::cell::Cell;
 
-use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
-use crate::family::{Family, Impatient, Patient, check, id, join, killed_anywhere, unseen};
+use crate::family::{Family, Impatient, Patient, check, holder, id, join, killed_anywhere, unseen};
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::shm::Id;
-use crate::sync::raw::{Holder, Outcome};
+use crate::sync::raw::Outcome;
 use crate::sync::word::readers::{Readers, ReadersWord};
+use crate::watched::Watched;
 
 /// A lock with a few cells, and what it protects: how often it was written.
 struct Shared {
     word: ReadersWord,
     cells: Vec<AtomicU64>,
-    written: UnsafeCell<u32>,
+    written: Watched<u32>,
 }
-
-// SAFETY: the models check that `written` is used under the lock: loom fails where it is not.
-#[allow(unsafe_code)]
-unsafe impl Sync for Shared {}
-// SAFETY: as above.
-#[allow(unsafe_code)]
-unsafe impl Send for Shared {}
 
 #[derive(Clone)]
 struct World {
     family: Family,
     shared: Arc<Shared>,
-}
-
-fn holder(id: Id) -> Holder {
-    Holder { id, thread: 1 }
 }
 
 /// True if the last writer had died.
@@ -44,7 +33,7 @@ fn died(outcome: Outcome) -> bool {
 impl World {
     fn new(cells: usize) -> World {
         let cells = (0..cells).map(|_| AtomicU64::default()).collect();
-        let shared = Shared { word: ReadersWord::default(), cells, written: UnsafeCell::new(0) };
+        let shared = Shared { word: ReadersWord::default(), cells, written: Watched::new(0) };
         World { family: Family::new(), shared: Arc::new(shared) }
     }
 
@@ -53,27 +42,23 @@ impl World {
         act(&Readers { word: &self.shared.word, cells: &self.shared.cells, hint: &hint })
     }
 
-    #[allow(unsafe_code)]
     fn read(&self, me: Id) -> bool {
         self.with(|lock| {
             let (outcome, entered) = match lock.read_at_once(holder(me)) {
                 Some(entered) => (Outcome::Acquired, Some(entered)),
                 None => lock.read(&self.family, holder(me), &mut Patient),
             };
-            // SAFETY: loom checks that nobody writes it now.
-            self.shared.written.with(|written| unsafe { *written });
+            self.shared.written.get();
             lock.unread(entered.unwrap(), holder(me));
             died(outcome)
         })
     }
 
-    #[allow(unsafe_code)]
     fn write(&self, me: Id, writing: &Cell<bool>) -> bool {
         self.with(|lock| {
             let outcome = lock.write(&self.family, holder(me), &mut Patient);
             writing.set(true);
-            // SAFETY: loom checks that nobody else has it now.
-            self.shared.written.with_mut(|written| unsafe { *written += 1 });
+            self.shared.written.change(|written| written + 1);
             writing.set(false);
             lock.unwrite(holder(me));
             died(outcome)
