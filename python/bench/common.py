@@ -32,6 +32,8 @@ class Case:
 
 def told(rate: float, unit: str) -> str:
     """Return a figure in this unit."""
+    if rate == 0:
+        return "failed"
     if unit == "/s":
         return f"{rate:,.0f}/s"
     return f"{ {'ns': 1e9, 'us': 1e6, 'ms': 1e3}[unit] / rate:,.4g} {unit}"
@@ -58,7 +60,9 @@ def run(cases: Iterator[Case], rounds: int, seconds: float) -> dict[str, dict[st
                 line += " missed"
                 missed += 1
         for name, other in zip(list(medians)[2:], others, strict=True):
-            line += f"   {name} {told(other, case.unit)}, ratio {ours / other:.2f}"
+            line += f"   {name} {told(other, case.unit)}"
+            if other:
+                line += f", ratio {ours / other:.2f}"
         print(line, flush=True)
     print(f"ratio: how many times as fast as the standard library. Budgets missed: {missed}")
     return figures

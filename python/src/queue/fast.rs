@@ -6,7 +6,7 @@
 
 use std::ffi::CStr;
 use std::hint;
-use std::ptr;
+use std::slice;
 use std::sync::atomic::Ordering;
 
 use forkyard::__private::channel::{Patience as Wait, Taken};
@@ -140,7 +140,7 @@ unsafe fn put_now(this: &Queue, object: *mut PyObject) -> bool {
         } else if object == ffi::Py_False() {
             put(&[FALSE])
         } else if class == &raw mut ffi::PyBytes_Type {
-            put_text(put, BYTES, ffi::PyBytes_AsString(object).cast(), ffi::PyBytes_Size(object))
+            put_text(queue, BYTES, ffi::PyBytes_AsString(object).cast(), ffi::PyBytes_Size(object))
         } else if class == &raw mut ffi::PyUnicode_Type {
             let mut len = 0;
             let text = ffi::PyUnicode_AsUTF8AndSize(object, &raw mut len);
@@ -149,7 +149,7 @@ unsafe fn put_now(this: &Queue, object: *mut PyObject) -> bool {
                 ffi::PyErr_Clear();
                 return false;
             }
-            put_text(put, STR, text.cast(), len)
+            put_text(queue, STR, text.cast(), len)
         } else {
             false
         }
@@ -167,16 +167,20 @@ fn number(tag: u8, value: [u8; 8]) -> [u8; 9] {
 }
 
 /// # Safety
-/// There are so many bytes.
-unsafe fn put_text(put: impl Fn(&[u8]) -> bool, tag: u8, bytes: *const u8, len: Py_ssize_t) -> bool {
-    let len = len.cast_unsigned();
-    if len >= INLINE {
-        return false;
+/// There are so many bytes, until this returns.
+unsafe fn put_text(queue: &ByteQueue, tag: u8, bytes: *const u8, len: Py_ssize_t) -> bool {
+    // SAFETY: the caller says so; an empty slice may begin anywhere.
+    let bytes = if len <= 0 { &[] } else { unsafe { slice::from_raw_parts(bytes, len.cast_unsigned()) } };
+    if bytes.len() < INLINE {
+        let mut message = [tag; INLINE];
+        message[1..=bytes.len()].copy_from_slice(bytes);
+        return queue.put_patiently(&message[..=bytes.len()], Wait::Look).is_ok();
     }
-    let mut message = [tag; INLINE];
-    // SAFETY: the caller says so, and there is room for them.
-    unsafe { ptr::copy_nonoverlapping(bytes, message[1..].as_mut_ptr(), len) };
-    put(&message[..=len])
+    // Written straight into shared memory.
+    let Ok(mut loan) = queue.loan(1 + bytes.len()) else { return false };
+    loan[0] = tag;
+    loan[1..].copy_from_slice(bytes);
+    queue.send_patiently(loan, Wait::Look).is_ok()
 }
 
 /// How long it is waited, under the GIL, before an empty queue is looked at again. A consumer that looks all the time takes the memory away
