@@ -86,7 +86,7 @@ test)
     exec "target/venv-$2/bin/python" -P -m pytest -q --basetemp="target/pytest-$2" python/tests "${@:3}"
     ;;
 check)
-    version=$(tested | head -1)
+    version=$(tested | sed -n 1p)
     environment "$version" ruff mypy
     "target/venv-$version/bin/ruff" format --check python
     "target/venv-$version/bin/ruff" check python

@@ -72,7 +72,9 @@ class _Start:
         return _begin, self._parts
 
 
-def _begin(family: Any, late: dict[str, Any], method: str | None, process: bytes, fresh: tuple[int, bool] | None) -> Any:
+def _begin(
+    family: Any, late: dict[str, Any], method: str | None, process: bytes, fresh: tuple[int, bool] | None
+) -> Any:
     from .context import _default_context, _real_default
     from .popen_fork import Life
 

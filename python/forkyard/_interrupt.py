@@ -2,19 +2,19 @@
 
 When it comes, and what it does:
 
-- In the parent, in the middle of a start: it is held back until the child is known, for nobody would wait for, or end,
-  a child that is not. One that comes before there is a child is let through, so that none is made that has not got it;
-  and so are waits for a server process: what has been begun there is undone.
+- In the parent, in the middle of a start: it is held back until the child is known, for nobody would wait for a child
+  that is not, or end it. One that comes before there is a child is let through, so that none is made that has not got
+  it; and so are waits for a server process: what has been begun there is undone.
 - In a child that has not begun with its target: it ends the child, by the signal, silently.
 - In the target of a child: a ``KeyboardInterrupt``, as ever. If nobody handles it, the exit handlers run, and then the
   child ends by the signal, as an interpreter does, and silently: ``exitcode`` is ``-SIGINT``.
 - In a child that is ending: it goes on with that. A second one ends it at once.
 - In a server process: nothing. A program that handles an interrupt starts others later.
-- In a spare child that waits: it stays pending. Whoever has a use for the spare looks first whether one is, and then the
-  spare forgets it; one that comes afterwards is for the child.
+- In a spare child that waits: it stays pending. Whoever has a use for the spare looks first whether one is, and then
+  the spare forgets it; one that comes afterwards is for the child.
 
-A handler that the program has set, and a signal that it ignores or blocks, are left as they are. Killed here: nothing is
-held but the signal mask of a thread, which ends with it.
+A handler that the program has set, and a signal that it ignores or blocks, are left as they are. Killed here: nothing
+is held but the signal mask of a thread, which ends with it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import secrets
 import select
 import signal
 import socket
@@ -43,7 +44,9 @@ class Server:
         if not zygote and "__main__" not in preload:
             late.clear()
         preload = [name for name in (*preload, *(wanted or ())) if name != "__main__"]
-        greeting = pickle.dumps(tuple(_server.Greeting(os.getpid(), zygote, early, late, preload)))
+        greeting = pickle.dumps(
+            tuple(_server.Greeting(os.getpid(), zygote, early, late, preload, secrets.token_hex(16)))
+        )
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
@@ -107,6 +110,7 @@ class Server:
     def end(self, patience: float = 0) -> None:
         """End it, and wait until it has ended: first by letting go of it, if there is time for that."""
         with contextlib.suppress(OSError):
+            self.socket.send(_server.END, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             # Children of a fork server have it, too.
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()

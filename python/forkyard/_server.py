@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from multiprocessing import process, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,8 @@ __all__: tuple[str, ...] = ()
 # The longest request that travels in its packet; longer ones have a file.
 INLINE = 60_000
 MOST_FDS = 250
+# The owner lets go, and lives on. Without it, it has ended or is about to.
+END = b"end"
 # A request for a spare child; its descriptor is the socket on which that one is told what to be.
 SPARE = b"spare"
 # Zero or an errno; the pid.
@@ -58,6 +61,7 @@ class Greeting(NamedTuple):
     early: dict[str, Any]
     late: dict[str, Any]
     preload: list[str]
+    mark: str
 
 
 class Request(NamedTuple):
@@ -128,12 +132,50 @@ def main(fd: int) -> None:
         gc.collect()
         gc.freeze()
         gc.disable()
+        popen_fork.Life.mark = greeting.mark
         serve = _zygote if greeting.zygote else _forkserver
         # The owner may let go at any time.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             serve(sock, owner, fds)
+    if _ends(owner) and _forkyard.was_killed(greeting.owner, owner):
+        _sweep(greeting.mark.encode())
     # A copy of what the program did at import, not the program: its exit hooks are not for this process.
     os._exit(0)
+
+
+def _ends(pidfd: int) -> bool:
+    ready = select.poll()
+    ready.register(pidfd, select.POLLIN)
+    return bool(ready.poll(1000))
+
+
+# When the programs are looked for, in seconds after the last time: one that was about to be executed is found later.
+_LOOKS = (0, 0.05, 0.15, 0.4)
+
+
+def _sweep(mark: bytes) -> None:
+    """Kill the programs that the daemons of an owner that was killed have executed: they have its mark.
+
+    The daemons themselves are ended by the kernel. A program that was given an environment without it is not found.
+    """
+    for seconds in _LOOKS:
+        time.sleep(seconds)
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                _sweep_one(int(name), mark)
+
+
+def _sweep_one(pid: int, mark: bytes) -> None:
+    # What is not there any more, or somebody else's, is no matter.
+    with contextlib.suppress(OSError):
+        # First this one, so that the number cannot be another's by then.
+        pidfd = os.pidfd_open(pid)
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as environ:
+                if mark in environ.read():
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
 
 
 # What nearly every child needs.
@@ -171,6 +213,8 @@ def _requests(
                 packet, fds = receive(sock)
                 if not packet:
                     return
+                if packet == END:
+                    os._exit(0)
                 yield packet, fds
             elif others is not None:
                 others(fd)

@@ -142,7 +142,7 @@ class _Zygote:
         return None
 
     def settle(self) -> None:
-        """Take the answer of a spare that was asked for, if it has come: from then on it is reaped when it is killed."""
+        """Take the answer for a spare, if it has come: from then on the spare is reaped when it is killed."""
         server = self.server
         if server is not None and self.asked == _server.SPARE and server.answered():
             try:

@@ -26,6 +26,8 @@ class Life:
     # This process's own: a child has it from the beginning, so that it knows even if its parent has ended by then.
     own: int | None = None
     parents: int | None = None
+    # What the server that this process is a copy of looks for, if its owner is killed, in the environment of programs.
+    mark: str | None = None
 
     @classmethod
     def pidfd(cls) -> int:
@@ -202,6 +204,8 @@ def begin(process_obj: Any, parent_sentinel: int | None) -> None:
         _forkyard.end_with_killed(process_obj._parent_pid, parent_sentinel, Life.take(keep=True))
         return
     Life.take()
+    if Life.mark is not None:
+        os.environ["FORKYARD_MARK"] = Life.mark
     fcntl.fcntl(parent_sentinel, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(parent_sentinel, fcntl.F_SETSIG, signal.SIGKILL)
     flags = fcntl.fcntl(parent_sentinel, fcntl.F_GETFL)

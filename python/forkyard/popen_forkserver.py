@@ -41,9 +41,9 @@ class Popen(popen_fork.Popen, popen_forkserver.Popen):
             raise EOFError("the fork server ended before it had made a child")
         try:
             # A child that is killed meanwhile is joined as any other.
-            with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
-                with _interrupt.let_through():
-                    pipe.write(data)
+            pipe = open(lifeline, "wb", closefd=False)  # noqa: SIM115
+            with contextlib.suppress(BrokenPipeError), pipe, _interrupt.let_through():
+                pipe.write(data)
         except BaseException:
             self.kill()
             raise

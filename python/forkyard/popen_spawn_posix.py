@@ -34,9 +34,9 @@ class Popen(popen_fork.Popen, popen_spawn_posix.Popen):
         self._adopt(lifeline)
         try:
             # A child that is killed meanwhile is joined as any other.
-            with contextlib.suppress(BrokenPipeError), open(lifeline, "wb", closefd=False) as pipe:
-                with _interrupt.let_through():
-                    pipe.write(data)
+            pipe = open(lifeline, "wb", closefd=False)  # noqa: SIM115
+            with contextlib.suppress(BrokenPipeError), pipe, _interrupt.let_through():
+                pipe.write(data)
         except BaseException:
             self.kill()
             raise

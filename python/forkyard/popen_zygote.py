@@ -37,7 +37,6 @@ class Popen(popen_fork.Popen):
         self.pid, child = _zygote.start(data, self._fds, sorted(wanted - {"None", "__main__"}))
         self._adopt(child=child)
 
-
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, if the child has ended."""
         if self.returncode is None and super().poll(flag) is not None:

@@ -51,6 +51,13 @@ pub(crate) fn end_with_killed(pid: i32, pipe: RawFd, pidfd: Option<RawFd>) -> Py
     }
 }
 
+/// Whether that process, which has ended, was killed or crashed.
+#[pyfunction]
+pub(crate) fn was_killed(pid: i32, pidfd: RawFd) -> bool {
+    // SAFETY: the caller keeps it open as long as the call lasts.
+    bereaved::was_killed(pid, unsafe { BorrowedFd::borrow_raw(pidfd) })
+}
+
 /// Says what this process is called, and whether it ends with its parent.
 #[pyfunction]
 pub(crate) fn introduce(name: &str, daemon: bool) {

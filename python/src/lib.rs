@@ -15,7 +15,7 @@ mod wait;
 #[pyo3::pymodule]
 mod _forkyard {
     #[pymodule_export]
-    use crate::family::{arena, attach, end_with_killed, introduce, reap};
+    use crate::family::{arena, attach, end_with_killed, introduce, reap, was_killed};
     #[pymodule_export]
     use crate::memory::Memory;
     #[pymodule_export]

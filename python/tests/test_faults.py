@@ -368,3 +368,32 @@ def test_dev_shm_is_not_needed(tmp_path, method, shm):
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip(f"this machine does not let us change /dev/shm: {done.stderr.strip()}")
     assert (done.stdout, done.stderr, done.returncode) == ("3\n2 7 0\n", "", 0)
+
+
+PROGRAMS = """
+import os, signal, subprocess, sys, time
+import forkyard as multiprocessing
+
+def runs(told):
+    program = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    # One that nobody is the parent of.
+    orphan = subprocess.run(["sh", "-c", "setsid sleep 600 > /dev/null & echo $!"], stdout=subprocess.PIPE, text=True)
+    told.put((program.pid, int(orphan.stdout)))
+    program.wait()
+
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    told = ctx.SimpleQueue()
+    ctx.Process(target=runs, args=(told,), daemon=True).start()
+    print(*told.get(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("method", ["zygote", "forkserver"])
+def test_programs_of_daemons_end_with_a_killed_parent(program, method):
+    done = program(PROGRAMS, method)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    eventually(lambda: all(state(pid) in (None, "Z") for pid in pids))

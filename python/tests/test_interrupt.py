@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import eventually, members, state
 
-
 HEAD = """
 import concurrent.futures, os, sys, time
 import forkyard as multiprocessing
@@ -200,18 +199,19 @@ def test_a_child_may_handle_it_and_whoever_is_started_later_has_none(tmp_path, m
 def ends_well(told, path):
     import atexit
 
-    atexit.register(lambda: open(path, "a").write("exit handler\n"))
+    atexit.register(lambda: path.write_text(path.read_text() + "exit handler\n"))
     try:
         told.put("ready")
-        signal.pause()
+        # A pause does not notice what came right before it.
+        while True:
+            time.sleep(0.01)
     finally:
-        with open(path, "a") as file:
-            file.write("finally\n")
+        path.write_text("finally\n")
 
 
 def test_an_interrupted_child_ends_by_the_signal_and_in_order(ctx, tmp_path, capfd):
     told, path = ctx.SimpleQueue(), tmp_path / "log"
-    child = ctx.Process(target=ends_well, args=(told, str(path)))
+    child = ctx.Process(target=ends_well, args=(told, path))
     child.start()
     told.get()
     os.kill(child.pid, signal.SIGINT)
@@ -263,4 +263,4 @@ def test_an_interrupt_in_the_middle_of_starts_leaves_nobody(tmp_path, method):
             out, err = running.interrupt(settled=False)
             assert (out, running.process.returncode) == ("", -signal.SIGINT)
             assert err.count("Traceback (most recent call last)") == 1, err
-            eventually(lambda: not members(running.process.pid))  # noqa: B023
+            eventually(lambda: not members(running.process.pid))

@@ -252,13 +252,15 @@ def test_a_child_that_begins_while_its_parent_is_killed_ends_too(method, tmp_pat
     path.write_text(BEGINNING)
     for wait in (0, 0.02, 0.15):
         command = [sys.executable, str(path), method]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as parent:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as parent:
             try:
                 assert parent.stdout.readline() == b"ready\n"
                 time.sleep(wait)
                 parent.kill()
                 assert parent.wait() == -signal.SIGKILL
-                eventually(lambda: not members(parent.pid))  # noqa: B023
+                eventually(lambda: not members(parent.pid))
             finally:
                 for pid in members(parent.pid):
                     os.kill(pid, signal.SIGKILL)

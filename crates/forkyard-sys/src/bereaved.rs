@@ -72,6 +72,13 @@ pub fn end_with_killed(other: i32, pidfd: Option<OwnedFd>, pipe: BorrowedFd<'_>)
     Ok(())
 }
 
+/// Whether `other`, which has ended, was killed or crashed. False where nothing tells.
+#[must_use]
+pub fn was_killed(other: i32, pidfd: BorrowedFd<'_>) -> bool {
+    let ended_by = signal_in_stat(other.unsigned_abs()).unwrap_or_else(|| signal_after_reaping(pidfd));
+    ended_by.is_some_and(|signal| KILLED.contains(&signal))
+}
+
 fn set(fd: BorrowedFd<'_>, what: libc::c_int, to: libc::c_int) -> Result<()> {
     // SAFETY: integers only.
     if unsafe { libc::fcntl(fd.as_raw_fd(), what, to) } < 0 { Err(last_errno()) } else { Ok(()) }
@@ -82,8 +89,9 @@ extern "C" fn on_news(_signal: libc::c_int) {
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let before = unsafe { *errno };
-    let ended_by = signal_in_stat().unwrap_or_else(signal_after_reaping);
-    if ended_by.is_some_and(|signal| KILLED.contains(&signal)) {
+    let pidfd = PIDFD.load(Ordering::SeqCst);
+    // SAFETY: stays open as long as this process.
+    if pidfd >= 0 && was_killed(OTHER.load(Ordering::Relaxed), unsafe { BorrowedFd::borrow_raw(pidfd) }) {
         // SAFETY: integers only. By a signal, so that this one's children learn of it too.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
@@ -92,9 +100,9 @@ extern "C" fn on_news(_signal: libc::c_int) {
 }
 
 /// The signal that ends the other one, or has ended it, if one does. `None`: it is not there any more.
-fn signal_in_stat() -> Option<Option<i32>> {
+fn signal_in_stat(other: u32) -> Option<Option<i32>> {
     let mut path = [0_u8; 32];
-    write_path(&mut path, OTHER.load(Ordering::Relaxed).unsigned_abs());
+    write_path(&mut path, other);
     let mut buffer = [0_u8; 1024];
     // SAFETY: a path that ends with a zero, and a local buffer with its length.
     let read = unsafe {
@@ -119,13 +127,7 @@ fn exit_code(stat: &[u8]) -> Option<i32> {
     std::str::from_utf8(fields.nth(49)?).ok()?.parse().ok()
 }
 
-fn signal_after_reaping() -> Option<i32> {
-    let pidfd = PIDFD.load(Ordering::SeqCst);
-    if pidfd < 0 {
-        return None;
-    }
-    // SAFETY: stays open as long as this process.
-    let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
+fn signal_after_reaping(pidfd: BorrowedFd<'_>) -> Option<i32> {
     match status_after_reaping(pidfd.as_fd())?.ending() {
         Ending::Signaled { signal, .. } => Some(signal),
         _ => None,
