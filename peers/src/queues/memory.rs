@@ -1,18 +1,20 @@
-//! Memory alone: two processes that write and read the same bytes as through a queue, through two shared buffers in turn, and nothing else.
-//! They spin on a word of each buffer; no message is counted, kept or lost. What a queue of these sizes may cost.
+//! Memory alone: two processes that write and read the same bytes as through a queue, through a few shared buffers in turn, and nothing else.
+//! A word of each buffer says whose turn it is; no message is counted, kept or lost. What a queue of these sizes may cost.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Get, Put, Work, one_way, pause, there_and_back};
+use super::{Get, Put, Work, one_way, there_and_back};
 
 /// Buffers that are used in turn.
-const BUFFERS: usize = 2;
-/// Bytes before the messages: a line for each buffer's word.
+const BUFFERS: usize = 8;
+/// Bytes before the messages: a line for each buffer's words.
 const WORDS: usize = 4096;
-/// Where the words of the buffers begin to say that all has come.
-const END: u64 = u64::MAX;
+/// Says that no more comes.
+const END: u32 = u32::MAX;
+/// Looks before a sleep.
+const SPINS: u32 = 2000;
 
-/// The buffers. A word is odd while there is a message in its buffer.
+/// The buffers. The first word of one is odd while there is a message in it; the second is not 0 while somebody sleeps.
 #[derive(Clone, Copy)]
 struct Buffers {
     start: *mut u8,
@@ -23,14 +25,18 @@ struct Buffers {
 impl Buffers {
     fn new(size: usize) -> Result<Buffers, String> {
         let len = WORDS + BUFFERS * size;
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a fresh mapping, which is never undone, of zeros.
         let start =
             unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags | libc::MAP_POPULATE, -1, 0) };
-        if start == libc::MAP_FAILED { Err("no memory".into()) } else { Ok(Buffers { start: start.cast(), size, next: 0 }) }
+        if start == libc::MAP_FAILED {
+            return Err("no memory".into());
+        }
+        Ok(Buffers { start: start.cast(), size, next: 0 })
     }
 
-    fn word(&self, buffer: usize) -> &AtomicU64 {
+    fn words(&self, buffer: usize) -> &[AtomicU32; 2] {
         // SAFETY: in the mapping: there are few buffers.
         unsafe { &*self.start.add(buffer * 128).cast() }
     }
@@ -42,23 +48,40 @@ impl Buffers {
 
     /// Waits until the next buffer is full, or empty; false at the end.
     fn wait(&self, is_full: bool) -> bool {
-        let mut spins = 0;
-        loop {
-            let word = self.word(self.next).load(Ordering::Acquire);
-            if word == END {
+        let [word, sleeper] = self.words(self.next);
+        for spins in 0.. {
+            if spins > SPINS {
+                sleeper.store(1, Ordering::SeqCst);
+            }
+            let seen = word.load(Ordering::SeqCst);
+            if seen == END {
                 return false;
             }
-            if (word % 2 == 1) == is_full {
+            if (seen % 2 == 1) == is_full {
                 return true;
             }
-            pause(&mut spins);
+            if spins > SPINS {
+                futex(word, libc::FUTEX_WAIT, seen);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    fn set(&self, buffer: usize, to: u32) {
+        let [word, sleeper] = self.words(buffer);
+        word.store(to, Ordering::SeqCst);
+        if sleeper.load(Ordering::SeqCst) != 0 {
+            sleeper.store(0, Ordering::SeqCst);
+            futex(word, libc::FUTEX_WAKE, 1);
         }
     }
 
     /// Hands the buffer over, and goes on to the next.
     fn pass(&mut self) {
-        let word = self.word(self.next);
-        word.store(word.load(Ordering::Relaxed) + 1, Ordering::Release);
+        let seen = self.words(self.next)[0].load(Ordering::Relaxed);
+        self.set(self.next, seen.wrapping_add(1) % (END - 1));
         self.next = (self.next + 1) % BUFFERS;
     }
 
@@ -68,8 +91,15 @@ impl Buffers {
             self.wait(false);
             self.next = (self.next + 1) % BUFFERS;
         }
-        (0..BUFFERS).for_each(|buffer| self.word(buffer).store(END, Ordering::Release));
+        (0..BUFFERS).for_each(|buffer| self.set(buffer, END));
     }
+}
+
+fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
+    // SAFETY: the word is mapped; whatever comes of it, the caller looks again.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, std::ptr::null::<libc::timespec>())
+    };
 }
 
 struct Writer {
@@ -128,7 +158,9 @@ fn run(size: usize, work: Work, in_place: bool) -> Result<f64, String> {
             let second = |_: &dyn Fn()| (writer(back), Reader(to));
             Ok(there_and_back(size, length, first, second, true))
         }
-        Work::OneWay((1, 1), _) | Work::Some(_) => Ok(one_way(size, work, || writer(to), || Reader(to), |_| ())),
+        Work::OneWay((1, 1), _) | Work::Some(_) => {
+            Ok(one_way(size, work, || writer(to), || Reader(to), |_| ()))
+        }
         Work::OneWay(..) => Err("is for two".into()),
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::options::Options;
 use crate::rounds::{Contender, alternate};
-use crate::table::{Group, Report};
+use crate::table::{Budget, Group, Report};
 
 /// Bytes of a message.
 pub const SIZES: [usize; 4] = [16, 1 << 10, 64 << 10, 1 << 20];
@@ -40,6 +40,9 @@ trait Get {
     fn get(&mut self, look: &mut impl FnMut(&[u8])) -> bool;
 }
 
+/// Written where it is read.
+const LOANED: &str = "forkyard, loaned";
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 enum Work {
@@ -61,7 +64,7 @@ fn kinds(skip_ours: bool) -> Vec<(&'static str, Kind)> {
         kinds.extend([
             ("forkyard", ours::copied as Kind),
             ("forkyard, inline", ours::inline),
-            ("forkyard, loaned", ours::loaned),
+            (LOANED, ours::loaned),
             ("forkyard, spinning", ours::spinning),
         ]);
     }
@@ -79,6 +82,18 @@ fn kinds(skip_ours: bool) -> Vec<(&'static str, Kind)> {
     kinds
 }
 
+/// What is measured beside everything else.
+const SOME: [&str; 4] =
+    ["16 B one way, 1P1C", "1 KiB one way, 1P1C", "1 MiB one way, 1P1C", "16 B there and back"];
+
+/// Measures a few, for a third of the time each.
+pub fn run_some(options: &Options, report: &mut Report) {
+    for title in SOME {
+        let length = options.length / 3;
+        run(&Options { only: Some(title.to_owned()), length, ..options.clone() }, report);
+    }
+}
+
 /// Measures everything.
 pub fn run(options: &Options, report: &mut Report) {
     let kinds = kinds(options.skip_ours);
@@ -87,7 +102,14 @@ pub fn run(options: &Options, report: &mut Report) {
         let mut group = Group::new(title, unit, alternate(options.rounds, contenders.collect()));
         // The first is what the others are set against.
         for (name, _) in &kinds[1..] {
-            group = group.row(kinds[0].0, name, None);
+            let is_bound =
+                *name == "memory alone, copied" && size == 1 << 20 && !matches!(work, Work::RoundTrip(_));
+            group = group.row(kinds[0].0, name, is_bound.then_some(Budget::AtLeast(1.0)));
+        }
+        if kinds.iter().any(|(name, _)| *name == LOANED) {
+            let is_bound = size == 1 << 20 && !matches!(work, Work::RoundTrip(_));
+            let budget = is_bound.then_some(Budget::AtLeast(1.0));
+            group = group.row(LOANED, "memory alone, in place", budget);
         }
         group
     };
