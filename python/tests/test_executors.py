@@ -45,6 +45,17 @@ def test_an_executor_notices_that_a_worker_was_killed(ctx):
         executor.submit(dies).result()
 
 
+def test_a_pool_goes_on_when_its_workers_are_killed_while_they_wait(ctx):
+    with ctx.Pool(2) as pool:
+        assert pool.map(square, range(4)) == [0, 1, 4, 9]
+        for killed in (1, 2):
+            workers = list(pool._pool)[:killed]
+            for worker in workers:
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.join()
+            assert pool.map(square, range(4)) == [0, 1, 4, 9]
+
+
 def logs(queue, number):
     logger = logging.getLogger(f"forkyard.tests.{os.getpid()}")
     logger.propagate = False
