@@ -51,7 +51,7 @@ def test_a_pool_goes_on_when_its_workers_are_killed_while_they_wait(ctx):
         for killed in (1, 2):
             workers = list(pool._pool)[:killed]
             for worker in workers:
-                os.kill(worker.pid, signal.SIGKILL)
+                worker.kill()
                 worker.join()
             assert pool.map(square, range(4)) == [0, 1, 4, 9]
 
