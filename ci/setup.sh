@@ -25,8 +25,8 @@ install() { # package…
     if [ "$(id -u)" = 0 ] && have apt-get; then
         echo "setup: installing $*"
         export DEBIAN_FRONTEND=noninteractive
-        timeout 300 apt-get -qq update >/dev/null || true
-        timeout 900 apt-get -qq install -y --no-install-recommends "$@" >/dev/null && return 0
+        timeout 90 apt-get -qq update >/dev/null || true
+        timeout 300 apt-get -qq install -y --no-install-recommends "$@" >/dev/null && return 0
         echo "setup: could not install $*; going on without" >&2
     else
         echo "setup: please install: $*  (apt install $*); going on without" >&2
