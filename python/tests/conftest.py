@@ -48,6 +48,10 @@ def deadline() -> Iterator[None]:
     signal.signal(signal.SIGALRM, old)
 
 
+# Without a buffer a line and its end are written one by one, and another process may write between them.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.fixture
 def program(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a program in a new interpreter and session; whatever it leaves is killed."""
@@ -64,7 +68,7 @@ def program(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., sub
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"TMPDIR": directory.name} | env,
+            env=BUFFERED | {"TMPDIR": directory.name} | env,
             start_new_session=True,
         ) as running:
             try:

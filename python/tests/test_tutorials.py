@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import BUFFERED
 
 TUTORIALS = sorted((Path(__file__).parent / "tutorials").glob("*.py"))
 CHOOSE = (
@@ -25,7 +26,9 @@ def ours(source):
 def standard():
     """What each program prints with the standard library, and how its errors end."""
     return {
-        path: outcome(subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=200))
+        path: outcome(
+            subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=200, env=BUFFERED)
+        )
         for path in TUTORIALS
     }
 
