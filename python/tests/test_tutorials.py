@@ -26,9 +26,7 @@ def ours(source):
 def standard():
     """What each program prints with the standard library, and how its errors end."""
     return {
-        path: outcome(
-            subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=200, env=BUFFERED)
-        )
+        path: outcome(subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=200, env=BUFFERED))
         for path in TUTORIALS
     }
 
