@@ -142,10 +142,14 @@ fn workers_that_die_at_once_are_started_again_later_and_later() {
     let spec = Spec { prefork: true, handler: "lines".to_owned(), ..Spec::default() };
     let mut server = Running::start(&spec);
     for _ in 0..4 {
-        for pid in server.workers() {
+        let killed = server.workers();
+        for &pid in &killed {
             kill(pid, "-9");
         }
-        server.wait_for("the workers' return", |stats| pids(stats, |state| state == "idle").len() == 3);
+        server.wait_for("the workers' return", |stats| {
+            let idle = pids(stats, |state| state == "idle");
+            idle.len() == 3 && idle.iter().all(|pid| !killed.contains(pid))
+        });
     }
     // Twelve deaths in a row double the delay to more than a second: fewer restarts than deaths could be had.
     let stats = server.wait_for("the count", |stats| stats["restarted"] == 12);

@@ -11,6 +11,7 @@ use super::super::scoreboard::{ChildState, Count, Words};
 use super::super::ucspi::Program;
 use super::children::Child;
 use super::generation::{Generation, is_out_of_descriptors};
+use super::reap::STARTS_AT_ONCE;
 use super::{Master, limit};
 use crate::error::{Error, Result};
 
@@ -139,15 +140,17 @@ impl Master {
         }
     }
 
-    /// Looks how the executions came out that are over.
+    /// Looks how the executions came out that are over. One that is not, because its process is stopped, keeps no other waiting.
     pub(super) fn settle_launches(&mut self) {
-        while let Some(&slot) = self.launches.front() {
+        const LOOKED_AT: usize = 2 * STARTS_AT_ONCE;
+        for _ in 0..self.launches.len().min(LOOKED_AT) {
+            let Some(slot) = self.launches.pop_front() else { return };
             let child = self.children.get(slot);
             if child.is_some_and(|child| child.launch.as_ref().is_some_and(|launch| !launch.is_over())) {
-                return;
+                self.launches.push_back(slot);
+            } else {
+                self.settle_launch(slot);
             }
-            self.launches.pop_front();
-            self.settle_launch(slot);
         }
     }
 

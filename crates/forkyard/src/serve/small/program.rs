@@ -229,7 +229,12 @@ fn limit(fd: usize, idle: u64) {
 
 /// What a child finds in its lane.
 enum Packet {
-    Connection { fd: usize, index: usize, number: u64, accepted: u64 },
+    Connection {
+        fd: usize,
+        index: usize,
+        number: u64,
+        accepted: u64,
+    },
     /// It is to leave.
     End,
     Failed,
@@ -340,7 +345,9 @@ fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
-    unsafe { asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") length => _, options(nostack)) };
+    unsafe {
+        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") length => _, options(nostack))
+    };
     to
 }
 
@@ -351,7 +358,9 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
     // SAFETY: the caller's promise.
-    unsafe { asm!("rep stosb", inout("rdi") to => _, in("al") byte as u8, inout("rcx") length => _, options(nostack)) };
+    unsafe {
+        asm!("rep stosb", inout("rdi") to => _, in("al") byte as u8, inout("rcx") length => _, options(nostack))
+    };
     to
 }
 
