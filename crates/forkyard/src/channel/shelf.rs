@@ -1,4 +1,5 @@
-//! Large parcels that a queue keeps for its next messages: their memory is there already, and warm.
+//! Parcels that a queue keeps for its next messages: their memory is there already, and warm; and chunks of small ones do not become empty, and
+//! are not given back to the kernel, between one message and the next.
 //!
 //! A cell says which parcel it keeps, or 0. The parcel is `Live` and belongs to nobody else. It is put on the shelf before it becomes `Live`, and
 //! taken before it is removed; so a cell may name a parcel that is not there, but no parcel is there without a cell.
@@ -20,20 +21,20 @@ const SPARSE: u64 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Shelf([AtomicU64; KEPT]);
 
+/// Blocks begin at multiples of it. What lies behind the first 256 GiB of an arena has no word, and is not kept.
+const UNIT: u64 = 64;
+
 fn word(name: ParcelName) -> u64 {
-    (name.offset / Parcel::LARGE) << 32 | u64::from(name.generation)
+    (name.offset / UNIT) << 32 | u64::from(name.generation)
 }
 
 fn name(word: u64) -> ParcelName {
-    ParcelName { offset: (word >> 32) * Parcel::LARGE, generation: word as u32 }
+    ParcelName { offset: (word >> 32) * UNIT, generation: word as u32 }
 }
 
 impl Shelf {
     /// A parcel of so many bytes, if one is there. The bytes are what the last message left.
     pub(crate) fn take(&self, len: usize, me: Id) -> Option<Parcel> {
-        if (len as u64) < Parcel::LARGE / SPARSE {
-            return None;
-        }
         self.0.iter().find_map(|cell| {
             let seen = cell.load(Ordering::Acquire);
             let parcel = (seen != 0).then(|| Parcel::reuse(name(seen), len, SPARSE, me))??;
@@ -45,7 +46,7 @@ impl Shelf {
     /// Keeps a parcel that was read, or frees it.
     pub(crate) fn keep(&self, mut parcel: Parcel) {
         let kept = usize::try_from(BYTES / parcel.size()).unwrap_or(0).min(KEPT);
-        if kept == 0 || parcel.size() < Parcel::LARGE || !parcel.is_own() {
+        if kept == 0 || !parcel.is_own() || parcel.name().offset / UNIT > u64::from(u32::MAX) {
             return;
         }
         let mine = word(parcel.renew());

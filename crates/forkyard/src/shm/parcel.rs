@@ -16,7 +16,6 @@ use std::ptr::NonNull;
 use super::allocate::{Found, HEADER};
 use super::arena::{self, Arena};
 use super::block::State;
-use super::chunk::CHUNK;
 use super::join::reap;
 use super::kind::Kind;
 use super::life::{Id, Lives};
@@ -74,9 +73,6 @@ impl Parcel {
             }
         }
     }
-
-    /// Blocks of this size and larger begin at multiples of it, and are worth keeping: their memory is the kernel's when they are freed.
-    pub(crate) const LARGE: u64 = CHUNK;
 
     /// Bytes of its block.
     pub(crate) fn size(&self) -> u64 {
