@@ -5,10 +5,10 @@ It has no address: requests go through one socket, which its children inherit.
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
-from multiprocessing import util
 from multiprocessing.forkserver import MAXFDS_TO_SEND as MAXFDS_TO_SEND
 from multiprocessing.forkserver import SIGNED_STRUCT as SIGNED_STRUCT
 from multiprocessing.forkserver import read_signed as read_signed
@@ -39,9 +39,12 @@ class ForkServer:
         self._client = socket.socket(fileno=client)
         self._inherited_fds = fds
 
-    def _stop(self) -> None:
+    def _release(self) -> None:
+        """Leave the server alone until this process ends: it tells how children end that are joined meanwhile."""
         with self._lock:
-            self._drop(1)
+            if self._client is not None:
+                self._client.detach()
+            self._server = self._client = None
 
     def _drop(self, patience: float = 0) -> None:
         if self._server is not None:
@@ -69,8 +72,7 @@ class ForkServer:
         if self._client is None:
             self._server = _launch.Server(None)
             self._client = self._server.socket
-            # After children have been joined: it tells their exit codes.
-            util.Finalize(None, self._stop, exitpriority=-100)
+            atexit.register(self._release)
         return self._client
 
     def connect_to_new_process(self, fds: list[int]) -> tuple[int, int]:

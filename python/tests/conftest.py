@@ -20,6 +20,9 @@ import forkyard
 # Children import the module with the test in it, and that imports this.
 forkyard.set_forkserver_preload(["__main__", "pytest"])
 
+# With it, lines of several processes come in pieces.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 METHODS = ("zygote", "fork", "spawn", "forkserver")
 DEADLINE = 240
 
