@@ -249,6 +249,8 @@ impl Connections {
 
     /// A connection is over. Its line is free, and one that was parked for it may be admitted.
     pub(super) fn end(&mut self, index: usize) -> Option<Entry> {
+        // It may have been claimed and finished since anybody looked: then its copy is among those still.
+        self.drop_claimed();
         let entry = self.entries.get_mut(index)?.take()?;
         if let Some(copy) = self.copies.remove(&(index as u32)) {
             // ENOTCONN: the client is gone already.
