@@ -236,11 +236,20 @@ fn a_fork_goes_on_where_its_parent_was() {
 
 #[test]
 fn a_message_that_a_segment_refused_lies_in_the_next_one() {
-    const COUNT: u32 = 20_000;
+    by_threads::<1000>(20_000);
+}
+
+#[test]
+fn what_threads_put_and_keep_for_the_next_message_is_not_freed_by_another_one() {
+    by_threads::<70_000>(1000);
+}
+
+/// Two producers and a consumer, all in this process.
+fn by_threads<const LEN: usize>(count: u32) {
     let queue = ByteQueue::unbounded().unwrap();
     let put = |producer: u8| {
-        for number in 0..COUNT {
-            let mut message = [producer; 1000];
+        for number in 0..count {
+            let mut message = [producer; LEN];
             message[..4].copy_from_slice(&number.to_le_bytes());
             queue.put(&message).unwrap();
         }
@@ -249,9 +258,9 @@ fn a_message_that_a_segment_refused_lies_in_the_next_one() {
         threads.spawn(|| put(1));
         threads.spawn(|| put(2));
         let mut next = [0; 3];
-        for _ in 0..2 * COUNT {
+        for _ in 0..2 * count {
             let message = queue.get_timeout(LONG).unwrap();
-            let producer = message[999];
+            let producer = message[LEN - 1];
             assert_eq!(message[..4], u32::to_le_bytes(next[usize::from(producer)]));
             next[usize::from(producer)] += 1;
         }

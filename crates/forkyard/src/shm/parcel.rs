@@ -154,9 +154,9 @@ impl Parcel {
 
     /// Lets it belong to whatever has its name. [`recall`](Parcel::recall) or [`forget`](Parcel::forget) it then.
     pub(crate) fn hand_over(&self) {
-        for state in self.own() {
-            self.found.block.change(state, State::Live(self.generation));
-        }
+        // Once it is live, another thread of this process may have taken it: only one of these changes is ours.
+        let _ =
+            self.own().into_iter().any(|state| self.found.block.change(state, State::Live(self.generation)));
     }
 
     /// Has it back after nobody wanted it.
@@ -177,7 +177,8 @@ impl Parcel {
         let (address, room) = found.payload(arena)?;
         let len = usize::try_from(len).ok().filter(|&len| len <= room)?;
         let taken = found.block.change(State::Live(name.generation), State::Freeing(me));
-        taken.then_some(Parcel { found, generation: name.generation, owner: me, address, len })
+        // Not made before that is known: what is made is freed, and it may be another thread's of this process.
+        taken.then(|| Parcel { found, generation: name.generation, owner: me, address, len })
     }
 
     /// Gives the parcel that a dead participant had taken over back to whatever has its name.
