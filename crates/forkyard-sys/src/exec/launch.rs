@@ -7,12 +7,13 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use super::child::{self, Image};
 use super::descriptors::Prepared;
 use super::stack::Stack;
 use super::{Plan, SpawnError, Spawned, Step, clone_on, raw, spawn};
-use crate::futex;
+use crate::futex::{self, Woken};
 
 /// A start under way: what the child uses until it has left the caller's memory. Dropped, it waits for that.
 ///
@@ -74,6 +75,20 @@ impl Launch {
         self.wait();
         // SAFETY: the child has left, and its last writes happened before the kernel cleared the word.
         self.0.and_then(|memory| unsafe { (*memory.as_ptr()).image.failure() })
+    }
+
+    /// Waits until it is over, at most until then: a stopped child may be here for long. True if it is over.
+    pub fn wait_until(&self, until: Instant) -> bool {
+        let Some(here) = self.here() else { return true };
+        loop {
+            let value = here.load(Ordering::Acquire);
+            if value == 0 {
+                return true;
+            }
+            if futex::wait_one(here, value, Some(until)) == Woken::TimedOut {
+                return self.is_over();
+            }
+        }
     }
 
     fn wait(&self) {

@@ -14,6 +14,9 @@ const KILL_TO_GONE: Duration = Duration::from_secs(5);
 /// Connections taken from a backlog before it is closed.
 const MOST_FROM_BACKLOG: usize = 4096;
 
+/// How long a stop waits for children to execute their programs; one that is stopped itself may take longer.
+const LAUNCH: Duration = Duration::from_millis(100);
+
 /// Where a server is on its way from running to over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -74,7 +77,17 @@ impl Master {
             }
             self.listening = false;
         }
+        self.wait_for_launches();
         self.listeners.clear();
+    }
+
+    /// A child that has not executed its program yet has the listeners open, and as long as one has, connections are not refused.
+    fn wait_for_launches(&self) {
+        let until = Instant::now() + LAUNCH;
+        let launches = self.launches.iter().filter_map(|&slot| self.children.get(slot)?.launch.as_ref());
+        launches.for_each(|launch| {
+            launch.wait_until(until);
+        });
     }
 
     /// Goes to the next phase when its time has come.
