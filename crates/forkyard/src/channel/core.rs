@@ -15,7 +15,7 @@ use super::segment::{FEW, FEWEST, Finder, Link};
 use super::word::Spot;
 use crate::error::{Error, Kind, Result};
 use crate::primitive;
-use crate::shm::{self, Family, Id, Me, Parcel, Shared};
+use crate::shm::{self, Family, Id, Keep, Me, Parcel, Shared};
 use crate::sync::{Slept, attention, sleep};
 use crate::time::Deadline;
 
@@ -232,7 +232,7 @@ impl Core {
     pub(crate) fn put_first(&self, bytes: &[u8], work: u32, wait: Wait) -> std::result::Result<(), Refused> {
         let me = shm::me()?;
         if bytes.len() > self.ring.0.shape().inline() {
-            return self.put_large(me, bytes, wait);
+            return self.put_large(me, bytes, &[], wait);
         }
         if self.put_now(me.id, &bytes)? {
             self.shared.counters.items.ring(work);
@@ -249,7 +249,24 @@ impl Core {
         Ok(())
     }
 
-    fn put_large(&self, me: Me, bytes: &[u8], wait: Wait) -> std::result::Result<(), Refused> {
+    /// Puts a message of these bytes with handles in it, however short it is.
+    #[cold]
+    pub(crate) fn put_carrying(
+        &self,
+        bytes: &[u8],
+        handles: &[Keep],
+        wait: Wait,
+    ) -> std::result::Result<(), Refused> {
+        self.put_large(shm::me()?, bytes, handles, wait)
+    }
+
+    fn put_large(
+        &self,
+        me: Me,
+        bytes: &[u8],
+        handles: &[Keep],
+        wait: Wait,
+    ) -> std::result::Result<(), Refused> {
         // Not for nothing: the queue may be full, or closed.
         if self.links.is_none() {
             match self.ring.room() {
@@ -258,7 +275,8 @@ impl Core {
                 Err(refused) => return told(refused).map(drop),
             }
         }
-        let mut parcel = self.parcel(bytes.len(), me.id)?;
+        let mut parcel = self.parcel(Parcel::len_carrying(bytes.len(), handles.len()), me.id)?;
+        parcel.carry(handles, bytes.len());
         parcel.bytes_mut().copy_from_slice(bytes);
         self.put_parcel(me, parcel, wait).map_err(|(refused, _)| refused)
     }

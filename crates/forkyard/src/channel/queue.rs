@@ -334,7 +334,8 @@ pub(super) fn put_encoded<T: Serialize>(
     wait: Wait,
 ) -> std::result::Result<(), PutError<T>> {
     let done = match Encoded::new(&value) {
-        Ok(encoded) => core.put_first(encoded.bytes(), work, wait),
+        Ok(encoded) if encoded.handles().is_empty() => core.put_first(encoded.bytes(), work, wait),
+        Ok(encoded) => core.put_carrying(encoded.bytes(), encoded.handles(), wait),
         Err(error) => Err(Refused::Failed(error)),
     };
     done.map_err(|refused| PutError::of(value, refused))

@@ -45,6 +45,7 @@ impl Shelf {
 
     /// Keeps a parcel that was read, or frees it.
     pub(crate) fn keep(&self, mut parcel: Parcel) {
+        parcel.unload();
         let kept = usize::try_from(BYTES / parcel.size()).unwrap_or(0).min(KEPT);
         if kept == 0 || !parcel.is_own() || parcel.name().offset / UNIT > u64::from(u32::MAX) {
             return;

@@ -9,7 +9,7 @@ use forkyard_sys::Errno;
 use super::arena::Arena;
 use super::block::{Block, State};
 use super::chunk::{CHUNK, blocks_in};
-use super::entry::{CLASSES, Use};
+use super::entry::{CLASSES, Entry, Use};
 use super::kind::Kind;
 use super::life::Id;
 use super::safe::ShmAtomic;
@@ -38,11 +38,6 @@ impl Found {
         let len = self.block.len().min(self.size - HEADER);
         Some((arena.range(self.offset + HEADER, len)?, len as usize))
     }
-}
-
-/// True for an object whose last holder was killed after it let go. A message has no holders: it is its queue's.
-fn is_orphan(block: &Block) -> bool {
-    !block.is_held() && block.kind() != Kind::Message as u32
 }
 
 impl Arena {
@@ -199,6 +194,25 @@ impl Arena {
     /// Calls `visit` with each block that is not free, where it begins and how large it is, until it has found what it looks for.
     pub(super) fn find_block<'a, R>(
         &'a self,
+        visit: impl FnMut(u64, u64, &'a Block) -> Option<R>,
+    ) -> Option<R> {
+        self.find_block_where(|_, _| true, visit)
+    }
+
+    /// The same with those that somebody has finished taking, without a look at the others.
+    pub(super) fn find_taken<'a, R>(
+        &'a self,
+        visit: impl FnMut(u64, u64, &'a Block) -> Option<R>,
+    ) -> Option<R> {
+        self.find_block_where(
+            |entry, number| matches!(entry.get(), Use::Run(_)) || entry.is_marked(number),
+            visit,
+        )
+    }
+
+    fn find_block_where<'a, R>(
+        &'a self,
+        is_wanted: impl Fn(&Entry, u32) -> bool,
         mut visit: impl FnMut(u64, u64, &'a Block) -> Option<R>,
     ) -> Option<R> {
         for (index, entry) in (0u32..).zip(self.table()) {
@@ -210,8 +224,8 @@ impl Arena {
                 Use::Run(count) => (u64::from(count) * CHUNK, 1),
                 _ => continue,
             };
-            for number in 0..u64::from(count) {
-                let offset = start + number * size;
+            for number in (0..count).filter(|&number| is_wanted(entry, number)) {
+                let offset = start + u64::from(number) * size;
                 if let Some(block) = self.at::<Block>(offset)
                     && block.state() != State::Free
                     && let Some(found) = visit(offset, size, block)
@@ -227,20 +241,37 @@ impl Arena {
     /// step may be done again.
     pub(super) fn reap_blocks(&'static self, dead: Id, me: Id) {
         let _visit = self.visit(me);
+        let mut unheld = Vec::new();
         self.for_each_block(|found| {
             let block = found.block;
-            let owned = match block.state() {
-                state @ (State::Building(id) | State::Freeing(id)) if id == dead => {
-                    block.change(state, State::Freeing(me))
+            match block.state() {
+                state @ (State::Building(id) | State::Freeing(id))
+                    if id == dead && block.change(state, State::Freeing(me)) =>
+                {
+                    self.free(found, me);
                 }
-                State::Live(generation) if block.is_held_by(dead.slot()) || is_orphan(block) => {
-                    block.release(dead.slot(), generation, me)
+                // A message has no holders: it is its queue's.
+                State::Live(generation) if block.kind() != Kind::Message as u32 => {
+                    if block.is_held_by(dead.slot()) {
+                        block.let_go(dead.slot());
+                    }
+                    unheld.extend(
+                        block
+                            .look(generation)
+                            .filter(|_| !block.is_held())
+                            .map(|look| (found, generation, look)),
+                    );
                 }
-                _ => false,
-            };
-            if owned {
-                self.free(found, me);
+                _ => {}
             }
         });
+        // Also what somebody was on the way to free who was killed there.
+        let carried = unheld.iter().any(|(_, _, look)| look.travels()).then(|| self.carried());
+        for (found, generation, look) in unheld {
+            let is_carried = carried.as_ref().is_some_and(|all| all.contains(&(found.offset, generation)));
+            if !is_carried && found.block.claim(look, me) {
+                self.free(found, me);
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! README.md beside this file has the states. `state` changes by CAS; whoever has brought it to `Building` or `Freeing` owns the block and
 //! writes the rest. `holders` has a bit for each participant, which only that one sets (or its parent before a fork) and clears (or its reaper).
+//! `Live` counts changes: whoever has made the object known where it was not (a bit, a message) adds one after that. So who finds it
+//! nowhere, and the count as it was before that search, frees it by one CAS, and nobody has come meanwhile.
 //!
 //! Killed here: `Building` and `Freeing` name the owner, whose reaper frees the block; a holder's bit is cleared by its reaper;
 //! an object that nobody holds, because its last holder was killed on its way to `Freeing`, is freed by that one's reaper.
@@ -22,6 +24,7 @@ pub(crate) struct Block {
     made_at_len: AtomicU32,
     /// Bytes of the payload.
     len: AtomicU64,
+    /// Of a message: the first is how many handles it carries.
     made_at: [AtomicU64; MADE_AT / 8],
     holders: [AtomicU64; 16],
 }
@@ -63,6 +66,12 @@ impl State {
     }
 }
 
+/// In the word of `Live`: handles of the object have been in messages.
+const TRAVELS: u64 = 1 << 4;
+/// The changes are counted from here up to the generation.
+const CHANGE: u64 = 1 << 5;
+const CHANGES: u64 = (1 << 32) - CHANGE;
+
 impl Block {
     /// What it is.
     pub(crate) fn state(&self) -> State {
@@ -94,7 +103,9 @@ impl Block {
         // The end of a long path says more than its beginning.
         let start = made_at.len().saturating_sub(MADE_AT);
         let text = made_at.as_bytes().get(start..).unwrap_or_default();
-        for (cell, part) in self.made_at.iter().zip(text.chunks(8)) {
+        for (index, cell) in self.made_at.iter().enumerate() {
+            let part = text.get(index * 8..).unwrap_or_default();
+            let part = &part[..part.len().min(8)];
             let mut bytes = [0; 8];
             bytes[..part.len()].copy_from_slice(part);
             cell.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
@@ -145,30 +156,72 @@ impl Block {
         self.holders.iter().any(|word| word.load(Ordering::SeqCst) != 0)
     }
 
-    /// Notes that a participant no longer holds the object. True if nobody does: the caller owns the block now, and frees it.
-    pub(crate) fn release(&self, slot: u32, generation: u32, me: Id) -> bool {
-        if let Some(word) = self.holders.get(slot as usize / 64) {
-            word.fetch_and(!(1 << (slot % 64)), Ordering::SeqCst);
-        }
-        while !self.is_held() {
-            if !self.change(State::Live(generation), State::Freeing(me)) {
-                return false;
+    /// How many handles a message carries.
+    pub(crate) fn carries(&self) -> u64 {
+        self.made_at[0].load(Ordering::SeqCst)
+    }
+
+    /// Notes how many handles a message carries: by its owner.
+    pub(crate) fn set_carries(&self, count: u64) {
+        self.made_at[0].store(count, Ordering::SeqCst);
+    }
+
+    /// Says that the object is known in one more place, perhaps in a message. False: it is not of this generation any more.
+    pub(crate) fn announce(&self, generation: u32, in_message: bool) -> bool {
+        let mut word = self.state.load(Ordering::SeqCst);
+        while State::of_word(word) == State::Live(generation) {
+            let next = (word & !CHANGES) | (word.wrapping_add(CHANGE) & CHANGES);
+            let next = if in_message { next | TRAVELS } else { next };
+            match self.state.compare_exchange(word, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(now) => word = now,
             }
-            // Whoever has come meanwhile looks at the state after its bit is set, and this looks at the bits after the state is.
-            if !self.is_held() {
-                return true;
-            }
-            self.set(State::Live(generation));
         }
         false
     }
 
-    /// Holds the object if it is of this generation. Otherwise nothing is changed; `Err(true)`: but the block is the caller's to free.
-    pub(crate) fn hold_if(&self, slot: u32, generation: u32, me: Id) -> Result<(), bool> {
+    /// Holds the object if it is of this generation; otherwise nothing is changed.
+    pub(crate) fn hold_if(&self, slot: u32, generation: u32) -> bool {
         if self.state() != State::Live(generation) {
-            return Err(false);
+            return false;
         }
         self.hold(slot);
-        if self.state() == State::Live(generation) { Ok(()) } else { Err(self.release(slot, generation, me)) }
+        let held = self.announce(generation, false);
+        if !held {
+            self.let_go(slot);
+        }
+        held
+    }
+
+    /// Notes that a participant no longer holds the object. Whoever does asks [`claim`](Block::claim) then.
+    pub(crate) fn let_go(&self, slot: u32) {
+        if let Some(word) = self.holders.get(slot as usize / 64) {
+            word.fetch_and(!(1 << (slot % 64)), Ordering::SeqCst);
+        }
+    }
+
+    /// What [`claim`](Block::claim) compares with, before a search for whoever knows the object. `None`: it is not of this generation.
+    pub(crate) fn look(&self, generation: u32) -> Option<Look> {
+        let word = self.state.load(Ordering::SeqCst);
+        (State::of_word(word) == State::Live(generation)).then_some(Look(word))
+    }
+
+    /// Takes the object over to free it, if nobody holds it and nobody has got to know it since that look. If this fails somebody else
+    /// holds it, or frees it, and asks when that one lets go.
+    pub(crate) fn claim(&self, look: Look, me: Id) -> bool {
+        let freeing = State::Freeing(me).word();
+        !self.is_held()
+            && self.state.compare_exchange(look.0, freeing, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// An object's word as somebody saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look(u64);
+
+impl Look {
+    /// True if messages may carry handles of it.
+    pub(crate) fn travels(self) -> bool {
+        self.0 & TRAVELS != 0
     }
 }

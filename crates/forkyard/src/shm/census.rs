@@ -3,6 +3,7 @@
 use super::arena::{self, Arena};
 use super::block::State;
 use super::entry::Use;
+use super::kind::Kind;
 use super::participant::taken_slots;
 
 /// How much of the arena is in use, dead users' parts included.
@@ -10,6 +11,8 @@ use super::participant::taken_slots;
 pub struct Census {
     /// Objects, whole ones.
     pub objects: usize,
+    /// Those of them that are messages, or memory that a queue keeps for one.
+    pub messages: usize,
     /// Blocks that somebody is making or freeing.
     pub unfinished: usize,
     /// Holders' bits, of all objects.
@@ -35,6 +38,7 @@ pub fn family_census() -> Census {
     arena.for_each_block(|found| match found.block.state() {
         State::Live(_) => {
             census.objects += 1;
+            census.messages += usize::from(found.block.kind() == Kind::Message as u32);
             census.holders += found.block.holders().count();
         }
         _ => census.unfinished += 1,

@@ -121,6 +121,13 @@ impl Entry {
         })
     }
 
+    /// True if this block is taken, and not only just being taken.
+    pub(crate) fn is_marked(&self, block: u32) -> bool {
+        self.taken
+            .get(block as usize / 64)
+            .is_some_and(|word| word.load(Ordering::Acquire) >> (block % 64) & 1 != 0)
+    }
+
     /// True if no block is taken. A hint.
     pub(crate) fn is_empty(&self) -> bool {
         self.taken.iter().all(|word| word.load(Ordering::Acquire) == 0)

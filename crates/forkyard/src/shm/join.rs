@@ -104,7 +104,7 @@ fn hold_inherited(me: Id) -> Result<()> {
     let _visit = arena.visit(me);
     for held in local::list().values() {
         let there = arena.block_at(held.found.offset).filter(|found| found.size == held.found.size);
-        if there.is_none_or(|found| found.block.hold_if(me.slot(), held.generation, me).is_err()) {
+        if !there.is_some_and(|found| found.block.hold_if(me.slot(), held.generation)) {
             LOST.store(true, Ordering::Relaxed);
             return Err(lost());
         }
@@ -145,7 +145,10 @@ extern "C" fn before() {
     if let (Some(me), Some(arena), false) = (joined(), arena::existing(), list.is_empty()) {
         // Without a free slot the child takes its chance.
         if let Some((slot, incarnation)) = expect(arena, me) {
-            list.values().for_each(|held| held.found.block.hold(slot));
+            for held in list.values() {
+                held.found.block.hold(slot);
+                held.found.block.announce(held.generation, false);
+            }
             EXPECTED_BY.store(me.bits().into(), Ordering::Relaxed);
             EXPECTED.store(u64::from(incarnation) << 32 | u64::from(slot + 1), Ordering::Relaxed);
             fork = expected::expecting(slot, incarnation);

@@ -22,7 +22,6 @@ use super::arena::{self, Arena};
 use super::block::{Block, State};
 use super::named::{Note, checked, refused};
 use super::parcel::CONTAINER;
-use super::participant::me;
 use super::shared::{Shared, for_each_object, tail_at};
 use crate::error::Result;
 use crate::primitive::{AtomicU64, Ordering};
@@ -40,8 +39,8 @@ pub struct KeptMemory {
 }
 
 enum Place {
-    /// This family's, and its generation.
-    Own(Shared<Note>, u32),
+    /// This family's.
+    Own(Shared<Note>),
     /// Another family's: the note begins so far behind the start of the mapping, and there are so many bytes.
     Foreign { mapping: Mapping, start: usize, len: usize },
 }
@@ -66,7 +65,8 @@ impl KeptMemory {
             return Err(failed(Errno::IO));
         };
         found.block.hold(CONTAINER);
-        let memory = KeptMemory { place: Place::Own(shared, generation), name: name.clone() };
+        found.block.announce(generation, false);
+        let memory = KeptMemory { place: Place::Own(shared), name: name.clone() };
         if named(&memory.name).len() > 1 {
             // Somebody else has made it at the same time.
             let error = failed(Errno::EXIST);
@@ -85,7 +85,7 @@ impl KeptMemory {
         for (offset, generation) in named(&name) {
             // It may have been removed meanwhile.
             if let Ok(shared) = Shared::attach(offset, generation) {
-                return Ok(KeptMemory { place: Place::Own(shared, generation), name });
+                return Ok(KeptMemory { place: Place::Own(shared), name });
             }
         }
         match foreign_arenas().find_map(|fd| map_foreign(fd, &name)) {
@@ -98,7 +98,7 @@ impl KeptMemory {
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         match &self.place {
-            Place::Own(shared, _) => shared.tail().0.as_ptr(),
+            Place::Own(shared) => shared.tail().0.as_ptr(),
             Place::Foreign { mapping, start, .. } => {
                 mapping.address().as_ptr().wrapping_add(*start + tail_at::<Note>())
             }
@@ -109,7 +109,7 @@ impl KeptMemory {
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.place {
-            Place::Own(shared, _) => shared.tail().1,
+            Place::Own(shared) => shared.tail().1,
             Place::Foreign { len, .. } => *len,
         }
     }
@@ -120,7 +120,7 @@ impl KeptMemory {
     /// [`errno`](crate::Error::errno) `ENOENT`: somebody has removed it.
     pub fn unlink(&self) -> Result<()> {
         let note = match &self.place {
-            Place::Own(shared, _) => &**shared,
+            Place::Own(shared) => &**shared,
             Place::Foreign { mapping, start, .. } => {
                 // SAFETY: the note lies in the mapping, aligned, and any bit pattern is one.
                 unsafe { mapping.address().add(*start).cast::<Note>().as_ref() }
@@ -130,12 +130,12 @@ impl KeptMemory {
             return Err(refused(&format!("unlink shared memory \"{}\"", self.name), Errno::NOENT));
         }
         // Whoever maps it from outside says so first, and then looks whether it is removed.
-        if let Place::Own(shared, generation) = &self.place
+        if let Place::Own(shared) = &self.place
             && note.device.load(Ordering::SeqCst) != FOREIGN
             && let Some(found) = arena::get()?.block_at(shared.offset())
         {
             // This handle holds it, so it is not freed here.
-            found.block.release(CONTAINER, *generation, me()?.id);
+            found.block.let_go(CONTAINER);
         }
         Ok(())
     }

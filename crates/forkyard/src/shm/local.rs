@@ -31,9 +31,12 @@ pub(super) fn list() -> List {
     lock(&LIST)
 }
 
-/// Notes a new object, which this process already holds in the arena.
-pub(super) fn add(found: Found, generation: u32) {
-    list().insert(found.offset, Held { found, generation, handles: 1 });
+/// Holds a new object, before others can find it.
+pub(super) fn add(found: Found, generation: u32, me: Id) {
+    let mut list = list();
+    // Under the lock: another thread that finds its own object gone, which lay there, clears its bit.
+    found.block.hold(me.slot());
+    list.insert(found.offset, Held { found, generation, handles: 1 });
 }
 
 /// Takes one handle more of an object of this generation. `None`: there is no such object any more.
@@ -46,19 +49,10 @@ pub(super) fn attach(offset: u64, generation: u32, me: Id) -> Option<Found> {
     }
     let _visit = arena.visit(me);
     let found = arena.block_at(offset)?;
-    match found.block.hold_if(me.slot(), generation, me) {
-        Ok(()) => {
-            list.insert(offset, Held { found, generation, handles: 1 });
-            Some(found)
-        }
-        Err(freeing) => {
-            drop(list);
-            if freeing {
-                arena.free(found, me);
-            }
-            None
-        }
-    }
+    found.block.hold_if(me.slot(), generation).then(|| {
+        list.insert(offset, Held { found, generation, handles: 1 });
+        found
+    })
 }
 
 /// Drops a handle; the last one lets go of the object, and the last holder frees it.
@@ -73,12 +67,11 @@ pub(super) fn detach(offset: u64, generation: u32) {
     list.remove(&offset);
     // A fork that has not joined holds nothing of its own.
     let (Some(me), Some(arena)) = (joined(), arena::existing()) else { return };
+    let _visit = arena.visit(me);
     // Under the lock: another thread that attaches now must not find its bit cleared.
-    let freeing = found.block.release(me.slot(), generation, me);
+    found.block.let_go(me.slot());
     drop(list);
-    if freeing {
-        arena.free(found, me);
-    }
+    arena.free_unknown(found, generation, me);
 }
 
 /// What this process calls itself when it joins, and whether it ends with its parent.

@@ -3,6 +3,7 @@
 mod allocate;
 mod arena;
 mod block;
+mod carried;
 mod census;
 mod chunk;
 mod entry;

@@ -16,10 +16,12 @@ use std::ptr::NonNull;
 use super::allocate::{Found, HEADER};
 use super::arena::{self, Arena};
 use super::block::State;
+use super::carried;
 use super::join::reap;
 use super::kind::Kind;
 use super::life::{Id, Lives};
 use super::participant::{Family, joined};
+use super::shared::Keep;
 use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
 
@@ -87,6 +89,27 @@ impl Parcel {
     /// Whose it is.
     pub(crate) fn owner(&self) -> Id {
         self.owner
+    }
+
+    /// Bytes that a message of so many needs which carries so many handles.
+    pub(crate) fn len_carrying(len: usize, handles: usize) -> usize {
+        carried::len_with(len, handles).unwrap_or(usize::MAX)
+    }
+
+    /// Lets the end of it say that it carries these handles, which the caller holds until it is handed over; so many bytes are left.
+    pub(crate) fn carry(&mut self, handles: &[Keep], left: usize) {
+        let names: Vec<_> = handles.iter().map(Keep::name).collect();
+        if let Some(arena) = arena::existing().filter(|_| self.is_own()) {
+            self.len = self.len.min(left);
+            arena.load(self.found, &names);
+        }
+    }
+
+    /// Lets it carry no handles any more: it has been read.
+    pub(crate) fn unload(&self) {
+        if let Some(arena) = arena::existing().filter(|_| self.is_own()) {
+            arena.unload(self.found, self.owner);
+        }
     }
 
     /// Gives it a fresh name: whoever knows the last one does not mean it.
@@ -207,6 +230,7 @@ impl Drop for Parcel {
         if let Some(arena) = arena::existing()
             && self.own().contains(&self.found.block.state())
         {
+            self.unload();
             arena.free(self.found, self.owner);
         }
     }

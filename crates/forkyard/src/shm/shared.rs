@@ -10,7 +10,7 @@
 //! for it, aligned to 64; a [`Payload`] is made of atomics.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -24,11 +24,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use super::allocate::Found;
 use super::arena::{self, Arena};
 use super::block::State;
+use super::carried::Name;
 use super::join::reap;
 use super::kind::Kind;
 use super::life::Id;
 use super::local;
-use super::participant::{joined, me};
+use super::participant::me;
 use super::safe::ShmAtomic;
 use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
@@ -60,7 +61,14 @@ impl Drop for Ref {
 
 /// Keeps an object alive whose handle is on its way to another process.
 #[derive(Clone, Debug)]
-pub(crate) struct Keep(#[allow(dead_code, reason = "it is held, and that is all")] Arc<Ref>);
+pub(crate) struct Keep(Arc<Ref>);
+
+impl Keep {
+    /// Which object it is.
+    pub(super) fn name(&self) -> Name {
+        (self.0.offset, self.0.generation)
+    }
+}
 
 /// A handle of a shared object, with a tail of bytes behind its payload.
 pub(crate) struct Shared<T: 'static> {
@@ -132,10 +140,9 @@ impl<T: Payload> Shared<T> {
         };
         // SAFETY: see the heading; the block is ours alone so far.
         init(unsafe { address.cast::<T>().as_ref() }, unsafe { address.add(tail_at::<T>()) });
-        found.block.hold(me.slot());
         let generation = arena.header().generation.fetch_add(1, Ordering::Relaxed) as u32;
         // Known here before it can be found by others.
-        local::add(found, generation);
+        local::add(found, generation, me);
         found.block.set(State::Live(generation));
         Ok(Shared::over(found.offset, generation, address, tail))
     }
@@ -207,14 +214,15 @@ impl<T: Payload> Shared<T> {
     pub(crate) fn keep(&self) {
         if let Some(found) = self.found() {
             found.block.hold(Id::SLOTS);
+            found.block.announce(self.reference.generation, false);
         }
     }
 
     /// Undoes [`keep`](Shared::keep): it goes with its last handle. May be done again.
     pub(crate) fn let_go(&self) {
         // This handle's bit is still there, so this is not the last one.
-        if let (Some(found), Some(me)) = (self.found(), joined()) {
-            found.block.release(Id::SLOTS, self.reference.generation, me);
+        if let Some(found) = self.found() {
+            found.block.let_go(Id::SLOTS);
         }
     }
 
@@ -246,31 +254,45 @@ impl<T: Payload> fmt::Debug for Shared<T> {
 }
 
 thread_local! {
-    static OUTGOING: RefCell<Option<Vec<Keep>>> = const { RefCell::new(None) };
+    /// How many handles were encoded for whoever is collecting them; `None`: nobody is.
+    static COLLECTED: Cell<Option<usize>> = const { Cell::new(None) };
+    /// These, behind those of whoever collected before.
+    static OUTGOING: RefCell<Vec<Keep>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `encode` and collects what keeps the objects alive whose handles it met.
+#[inline]
 pub(crate) fn outgoing<R>(encode: impl FnOnce() -> R) -> (R, Vec<Keep>) {
-    struct Restore(Option<Vec<Keep>>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            OUTGOING.set(self.0.take());
+    struct Restore(Option<usize>);
+    impl Restore {
+        fn collected(&self) -> Vec<Keep> {
+            match COLLECTED.replace(self.0).unwrap_or_default() {
+                0 => Vec::new(),
+                count => OUTGOING.with_borrow_mut(|all| all.split_off(all.len().saturating_sub(count))),
+            }
         }
     }
-    let _restore = Restore(OUTGOING.replace(Some(Vec::new())));
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            drop(self.collected());
+        }
+    }
+    let restore = Restore(COLLECTED.replace(Some(0)));
     let result = encode();
-    (result, OUTGOING.take().unwrap_or_default())
+    let collected = restore.collected();
+    std::mem::forget(restore);
+    (result, collected)
 }
 
 impl<T: Payload> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let kept = OUTGOING.with_borrow_mut(|outgoing| {
-            outgoing.as_mut().map(|outgoing| outgoing.push(Keep(Arc::clone(&self.reference)))).is_some()
-        });
-        if !kept {
-            return Err(ser::Error::custom("a shared object travels only in the arguments of a task"));
-        }
-        (self.reference.offset, self.reference.generation).serialize(serializer)
+        let Some(count) = COLLECTED.get() else {
+            let why = "a shared object travels only in the arguments of a task and in a queue's messages";
+            return Err(ser::Error::custom(why));
+        };
+        OUTGOING.with_borrow_mut(|all| all.push(Keep(Arc::clone(&self.reference))));
+        COLLECTED.set(Some(count + 1));
+        self.name().serialize(serializer)
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Objects {
     pub(crate) endless: JoinableQueue<u64>,
     /// One for each victim.
     pub(crate) closings: Vec<ByteQueue>,
+    /// For two handles of objects that nobody else may know.
+    pub(crate) handles: Queue<Mutex<u64>>,
 }
 
 impl Objects {
@@ -80,6 +82,7 @@ impl Objects {
             growing: Queue::unbounded().unwrap(),
             endless: JoinableQueue::unbounded().unwrap(),
             closings: (0..CLOSINGS).map(|_| ByteQueue::bounded(1).unwrap()).collect(),
+            handles: Queue::bounded(2).unwrap(),
         }
     }
 }
@@ -110,6 +113,8 @@ pub(crate) enum Made {
     Half(Mutex<[u8; 30_000]>),
     Large(Mutex<[u8; 200_000]>),
     Queue(ByteQueue),
+    Shared(Mutex<u64>),
+    Handles(Queue<Mutex<u64>>),
 }
 
 impl Actor {

@@ -2,7 +2,7 @@
 
 use std::ops::{DerefMut, IndexMut};
 
-use forkyard::channel::{ByteQueue, GetError, PutError, Sample};
+use forkyard::channel::{ByteQueue, GetError, PutError, Queue, Sample};
 use forkyard::sync::{LockError, Mutex};
 
 use crate::actor::{CLOSINGS, Made, ONCES, Operation};
@@ -220,6 +220,27 @@ pub(crate) fn operation(word: &str) -> Operation {
             queue.put(SHORT).unwrap();
             queue.put(&LARGE).unwrap();
             done(actor.made.push(Made::Queue(queue)))
+        },
+        "make.handles" => |actor| {
+            let queue = Queue::bounded(2).unwrap();
+            queue.put(Mutex::new(7).unwrap()).unwrap();
+            queue.put(Mutex::new(7).unwrap()).unwrap();
+            done(actor.made.push(Made::Handles(queue)))
+        },
+        "make.shared" => |actor| done(actor.made.push(Made::Shared(Mutex::new(7).unwrap()))),
+        // What it has made, and then has no more.
+        "handles.put" => |actor| match actor.made.pop() {
+            Some(Made::Shared(object)) => put(actor.objects.handles.put(object)),
+            _ => "nothing to put",
+        },
+        "handles.get" => |actor| match actor.objects.handles.get() {
+            Ok(object) => done(actor.made.push(Made::Shared(object))),
+            Err(_) => "failed",
+        },
+        // How many there are that can be used.
+        "handles.drain" => |actor| {
+            let all = std::iter::from_fn(|| actor.objects.handles.try_get().ok());
+            number(all.filter(|object| matches!(object.try_lock().as_deref(), Ok(7))).count())
         },
         _ => panic!("unknown operation {word}"),
     }

@@ -145,9 +145,15 @@ impl Connection {
     /// A value's bytes, and copies of the descriptors in it.
     fn encoded<T: Serialize + ?Sized>(&self, value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         const WHAT: &str = "encode a message";
-        let (message, outgoing) = crate::fd::outgoing(|| postcard::to_stdvec(value));
+        let ((message, outgoing), handles) =
+            crate::shm::outgoing(|| crate::fd::outgoing(|| postcard::to_stdvec(value)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os(WHAT, errno));
+        }
+        if !handles.is_empty() {
+            // The other end may be anybody's, and nobody could tell what is on its way.
+            let why = "a shared object does not travel over a connection; put it into a queue, or give it to a task as an argument";
+            return Err(Error::new(WHAT, Kind::Invalid(why.to_owned())));
         }
         let message = message.map_err(|error| Error::new(WHAT, Kind::Codec(error.to_string())))?;
         let (count, most) = (outgoing.fds.len(), crate::fd::MAX_FDS);

@@ -199,6 +199,47 @@ pub(crate) const CASES: &[Case] = &[
         ..Case::new("Queue: stopped in a get", "/ queue.get /", |stage| rest(stage, &["1"]))
     },
     Case::new("Queue: make one, fill and drop it", "/ make.queue drop /", |stage| rest(stage, &["0"])),
+    Case::new("Queue: put a handle that nobody else has", "make.shared / handles.put /", |stage| {
+        handles_rest(stage, &["0", "1"])
+    }),
+    Case {
+        before: |stage| stage.expect(C, "make.shared handles.put", &["ok ok"]).map(drop),
+        ..Case::new("Queue: get a handle that nobody else has", "/ handles.get /", |stage| {
+            handles_rest(stage, &["0", "1"])
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "make.shared handles.put", &["ok ok"]).map(drop),
+        ..Case::new("object dropped that came as a message", "handles.get / drop /", |stage| {
+            handles_rest(stage, &["0"])
+        })
+    },
+    Case {
+        before: |stage| stage.expect(C, "make.shared handles.put", &["ok ok"]).map(drop),
+        ..Case::new(
+            "handle passed on, and got by another one",
+            "handles.get / handles.put handles.get /",
+            |stage| handles_rest(stage, &["0", "1"]),
+        )
+    },
+    Case {
+        before: |stage| stage.expect(C, "make.shared handles.put", &["ok ok"]).map(drop),
+        stopped: Some(|stage| {
+            stage
+                .expect(
+                    C,
+                    "handles.get make.shared handles.put handles.get drop drop",
+                    &["ok ok ok ok ok ok"],
+                )
+                .map(drop)
+        }),
+        ..Case::new("Queue: stopped in a put of a handle", "make.shared / handles.put /", |stage| {
+            handles_rest(stage, &["0", "1"])
+        })
+    },
+    Case::new("Queue: make one, fill it with handles and drop it", "/ make.handles drop /", |stage| {
+        handles_rest(stage, &["0"])
+    }),
 ];
 
 /// What the victim had not finished comes back when it is cleaned up, and is finished here; then nobody waits any more.
@@ -230,6 +271,13 @@ fn rest(stage: &mut Stage, expected: &[&str]) -> Told {
     stage.settle()?;
     stage.expect(C, "queue.drain", expected)?;
     stage.expect(C, "queue.put queue.put queue.drain", &["ok ok 2"]).map(drop)
+}
+
+/// The same of handles; what they are of can be used, and is gone afterwards.
+fn handles_rest(stage: &mut Stage, expected: &[&str]) -> Told {
+    stage.settle()?;
+    stage.expect(C, "handles.drain", expected)?;
+    stage.expect(C, "make.shared handles.put handles.drain", &["ok ok 1"]).map(drop)
 }
 
 /// The same, when the queue keeps the memory of one large message.
