@@ -55,11 +55,13 @@ def held(do: Callable[[], object]) -> None:
     In a thread that is not the main one they are from then on: handlers run in the main thread only, and a thread that
     changes its mask may take a signal that was to wake the main thread.
     """
-    if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT):
+    if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
         do()
         return
-    _held.back = True
     try:
+        _held.back = True
+        # The call raises one that has come just before, and the signal is blocked then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
         do()
     finally:
         if threading.current_thread() is threading.main_thread():

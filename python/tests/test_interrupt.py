@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import eventually, members, state
+from forkyard import _interrupt
 
 HEAD = """
 import concurrent.futures, os, sys, time
@@ -264,3 +265,20 @@ def test_an_interrupt_in_the_middle_of_starts_leaves_nobody(tmp_path, method):
             assert (out, running.process.returncode) == ("", -signal.SIGINT)
             assert err.count("Traceback (most recent call last)") == 1, err
             eventually(lambda: not members(running.process.pid))
+
+
+def test_an_interrupt_right_before_they_are_held_back_leaves_nothing_blocked(monkeypatch):
+    real = signal.pthread_sigmask
+
+    def interrupted(how, signals):
+        before = real(how, signals)
+        if how == signal.SIG_BLOCK and signals:
+            # As the call does with one that is noted already: it raises, and has changed the mask.
+            raise KeyboardInterrupt
+        return before
+
+    monkeypatch.setattr(signal, "pthread_sigmask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt.held(pytest.fail)
+    assert signal.SIGINT not in real(signal.SIG_BLOCK, ())
+    assert _interrupt.mask() == real(signal.SIG_BLOCK, ())
