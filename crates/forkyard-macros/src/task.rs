@@ -79,7 +79,7 @@ fn emit(
         #[allow(non_upper_case_globals)]
         #visibility static #name: ::forkyard::Task<fn(#(#types),*) -> #result> = {
             #functions
-            fn __forkyard_invoke(__forkyard_bytes: &[u8]) -> ::forkyard::Result<::std::vec::Vec<u8>> {
+            fn __forkyard_invoke(__forkyard_bytes: &[u8]) -> ::forkyard::Result<::forkyard::__private::Answer> {
                 ::forkyard::__private::invoke(#called as fn(#(#types),*) -> #result, __forkyard_bytes)
             }
             #[used]

@@ -171,6 +171,53 @@ fn queues_in_queues_are_all_freed_and_no_stack_is_too_small_for_that() {
 }
 
 #[forkyard::task]
+fn makes_and_returns(number: u64, padding: usize) -> (Value<u64>, Queue<Lock>, Vec<u8>) {
+    let locks = Queue::bounded(1).unwrap();
+    locks.put(Lock::new().unwrap()).unwrap();
+    (Value::new(number).unwrap(), locks, vec![1; padding])
+}
+
+#[forkyard::task]
+fn returned_handles() {
+    // Whose children return shared objects has shared something itself.
+    let shared = Lock::new().unwrap();
+    for start in METHODS {
+        for padding in [0, 1_000, 1_000_000] {
+            let child = builder(start).spawn(makes_and_returns, (7, padding)).unwrap();
+            child.wait_ended().unwrap();
+            eventually("the child's place is free", || family_census().participants == 1);
+            let (value, locks, bytes) = child.join().unwrap();
+            assert_eq!((value.get().unwrap(), bytes.len()), (7, padding));
+            assert!(!locks.get().unwrap().is_locked());
+        }
+    }
+    let by_closure = process::fork(|| Value::new(8u64).unwrap()).unwrap();
+    assert_eq!(by_closure.join().unwrap().get().unwrap(), 8);
+    // Nobody takes this one.
+    let child = process::spawn(makes_and_returns, (7, 0)).unwrap();
+    child.wait_ended().unwrap();
+    drop(child);
+    eventually("only what was made here is left", || objects() == 1 && family_census().participants == 1);
+    drop(shared);
+}
+
+#[test]
+fn a_result_may_be_a_shared_object_that_outlives_its_maker() {
+    alone(returned_handles);
+}
+
+#[forkyard::task]
+fn returned_to_nobody() {
+    let error = process::spawn(makes_and_returns, (7, 0)).unwrap().join().unwrap_err();
+    assert!(error.to_string().contains("make a shared object of any kind before"), "{error}");
+}
+
+#[test]
+fn a_parent_that_shares_nothing_is_told_so() {
+    alone(returned_to_nobody);
+}
+
+#[forkyard::task]
 fn refused_elsewhere() {
     let lock = Lock::new().unwrap();
     let (ours, _theirs) = pipe().unwrap();

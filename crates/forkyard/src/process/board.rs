@@ -13,7 +13,7 @@ use forkyard_sys::{Errno, Pid, futex};
 
 use super::limit;
 use crate::error::{Error, Result};
-use crate::shm::{ShmAtomic, Table};
+use crate::shm::{ParcelName, ShmAtomic, Table};
 
 /// Most children that one process has at a time; the kernel's own limits are lower by default.
 const CAPACITY: usize = 64 * 1024;
@@ -58,9 +58,10 @@ pub(crate) struct Slot {
     /// The child's pid, from before it first runs.
     pub(crate) born: AtomicU32,
     len: AtomicU32,
-    unused: AtomicU32,
+    /// What carries the handles in the result: its generation, and where it lies; 0 if there are none.
+    carrier: AtomicU32,
     value: [AtomicU8; INLINE],
-    unused_too: [AtomicU32; 2],
+    carrier_at: [AtomicU32; 2],
 }
 
 // SAFETY: atomics only, `repr(C)` without gaps (16 + 488 + 8 = 512), all-zero is `Free`.
@@ -128,13 +129,29 @@ impl Slot {
             state: AtomicU32::new(State::Free as u32),
             born: AtomicU32::new(0),
             len: AtomicU32::new(0),
-            unused: AtomicU32::new(0),
+            carrier: AtomicU32::new(0),
             value: [const { AtomicU8::new(0) }; INLINE],
-            unused_too: [const { AtomicU32::new(0) }; 2],
+            carrier_at: [const { AtomicU32::new(0) }; 2],
         }
     }
 
+    /// Notes what is about to carry the handles in the result: before it does, so it is found whatever becomes of the child.
+    pub(crate) fn note_carrier(&self, name: ParcelName) {
+        self.carrier.store(name.generation, Ordering::Relaxed);
+        self.carrier_at[0].store(name.offset as u32, Ordering::Relaxed);
+        self.carrier_at[1].store((name.offset >> 32) as u32, Ordering::Relaxed);
+    }
+
+    /// What carries the handles in the result, if there are any.
+    pub(crate) fn carrier(&self) -> Option<ParcelName> {
+        let generation = self.carrier.load(Ordering::Relaxed);
+        let [low, high] = self.carrier_at.each_ref().map(|half| u64::from(half.load(Ordering::Relaxed)));
+        let offset = low | high << 32;
+        (offset != 0).then_some(ParcelName { offset, generation })
+    }
+
     fn offer(&self) {
+        self.carrier_at.iter().for_each(|half| half.store(0, Ordering::Relaxed));
         self.born.store(0, Ordering::Relaxed);
         self.len.store(0, Ordering::Relaxed);
         self.enter(State::Offered);

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::board::{INLINE, Slot, State};
 use super::builder::Attributes;
 use super::context::{self, Parent};
+use super::task::Answer;
 use super::zygote::message;
 use super::{exit, panic, task};
-use crate::error::{Error, Panic, Result};
+use crate::error::{Error, Kind, Panic, Result};
 use crate::global::Global;
+use crate::shm::{self, Keep};
 
 /// Exit code of a child that could not reach its task; no task has run then.
 pub(crate) const EXIT_BEFORE_TASK: i32 = 71;
@@ -66,15 +68,17 @@ pub(crate) fn call(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> i32 {
 }
 
 /// Runs the task and ends the process with its outcome.
-pub(crate) fn conclude(task: impl FnOnce() -> Result<Vec<u8>>) -> ! {
+pub(crate) fn conclude(task: impl FnOnce() -> Result<Answer>) -> ! {
     exit::end_of_task(run(task))
 }
 
 /// Runs the task and tells its outcome; the exit code to end with.
-fn run(task: impl FnOnce() -> Result<Vec<u8>>) -> i32 {
+fn run(task: impl FnOnce() -> Result<Answer>) -> i32 {
     let Some(post) = POST.get() else { clone::exit_now(EXIT_BEFORE_TASK) };
     post.slot.enter(State::Running);
-    match panic::catch(task) {
+    match panic::catch(|| {
+        task().and_then(|answer| send_handles(post, &answer.handles).map(|()| answer.bytes))
+    }) {
         Ok(Ok(value)) if value.len() <= INLINE => {
             post.slot.put(&value);
             0
@@ -82,6 +86,24 @@ fn run(task: impl FnOnce() -> Result<Vec<u8>>) -> i32 {
         Ok(Ok(value)) => send(post, Parcel::Value(value), State::ReturnedParcel, 0),
         Ok(Err(error)) => send(post, Parcel::Failed(error.to_string()), State::Panicked, EXIT_PANICKED),
         Err(panic) => send(post, Parcel::Panic(panic), State::Panicked, EXIT_PANICKED),
+    }
+}
+
+/// Sends what keeps the objects alive whose handles are in the result to the parent.
+fn send_handles(post: &Post, handles: &[Keep]) -> Result<()> {
+    if handles.is_empty() {
+        return Ok(());
+    }
+    let refused = |why: &str| Err(Error::new("return a shared object", Kind::Invalid(why.to_owned())));
+    let parent = context::parent().filter(|parent| parent.is_alive());
+    let Some(parent) =
+        parent.and_then(|parent| shm::of_pid(parent.pid().as_raw_nonzero().get().unsigned_abs()))
+    else {
+        return refused("its parent shares nothing so far; have it make a shared object of any kind before");
+    };
+    match shm::Parcel::send(handles, parent, shm::me()?.id, |name| post.slot.note_carrier(name))? {
+        true => Ok(()),
+        false => refused("its parent is dead"),
     }
 }
 

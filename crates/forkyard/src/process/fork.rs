@@ -22,7 +22,7 @@ use super::child::{self, Post};
 use super::context::{self, Parent};
 use super::handle::Child;
 use super::runtime::Runtime;
-use super::task::{self, Call};
+use super::task::{self, Answer, Call};
 use super::template::Template;
 use super::{exit, limit, panic, signal, zygote};
 use crate::error::{Error, Kind, Result};
@@ -135,7 +135,7 @@ const STOP: u8 = 0;
 
 unsafe fn copy<C>(runtime: &'static Runtime, attributes: Attributes, task: C) -> Result<Arc<Child>>
 where
-    C: FnOnce() -> Result<Vec<u8>>,
+    C: FnOnce() -> Result<Answer>,
 {
     let failed = |errno: Errno| {
         Error::os_hint(format!("fork process \"{}\"", attributes.name), errno, limit::hint(errno))
@@ -218,7 +218,7 @@ fn become_child(
     attributes: Attributes,
     parent_name: &'static str,
     lifeline: Option<BorrowedFd<'static>>,
-    task: impl FnOnce() -> Result<Vec<u8>>,
+    task: impl FnOnce() -> Result<Answer>,
 ) -> ! {
     let (requester, parcels) = runtime.inheritance();
     let Some(place) = runtime.board.slot(slot) else { clone::exit_now(1) };

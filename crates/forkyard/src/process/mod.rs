@@ -49,5 +49,5 @@ pub use crate::error::Ended;
 /// What the macros' output uses.
 #[doc(hidden)]
 pub mod private {
-    pub use super::task::{Entry, invoke};
+    pub use super::task::{Answer, Entry, invoke};
 }

@@ -15,7 +15,7 @@ use forkyard_sys::{Errno, Pid, clone, pidfd, wait};
 use super::builder::Attributes;
 use super::child::{self, Post};
 use super::context::Parent;
-use super::task;
+use super::task::{self, Answer};
 use crate::global::Global;
 
 /// What every child of a swarm does.
@@ -75,7 +75,7 @@ pub(super) fn become_one(
     child::begin(post, attributes, parent, || child::die_with(requester));
     forkyard_sys::mask::replace(0);
     child::conclude(|| match (swarm.run)(number) {
-        0 => Ok(Vec::new()),
+        0 => Ok(Answer::default()),
         code => std::process::exit(code),
     })
 }

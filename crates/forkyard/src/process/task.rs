@@ -71,7 +71,15 @@ pub struct Entry {
     invoke: Invoke,
 }
 
-type Invoke = fn(&[u8]) -> Result<Vec<u8>>;
+pub(crate) type Invoke = fn(&[u8]) -> Result<Answer>;
+
+/// A task's encoded result, and what keeps the objects alive whose handles are in it.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) handles: Vec<Keep>,
+}
 
 impl Entry {
     #[doc(hidden)]
@@ -113,7 +121,7 @@ function!(A B C D E G H I);
 
 /// Decodes the arguments, calls, encodes the result. Used by the macro.
 #[doc(hidden)]
-pub fn invoke<F, Args>(function: F, args: &[u8]) -> Result<Vec<u8>>
+pub fn invoke<F, Args>(function: F, args: &[u8]) -> Result<Answer>
 where
     F: Function<Args>,
     Args: DeserializeOwned,
@@ -124,8 +132,10 @@ where
     encode_result(&function.call(args))
 }
 
-pub(crate) fn encode_result<R: Serialize>(value: &R) -> Result<Vec<u8>> {
-    postcard::to_stdvec(value).map_err(|e| Error::new("encode a task's result", Kind::Codec(e.to_string())))
+pub(crate) fn encode_result<R: Serialize>(value: &R) -> Result<Answer> {
+    let (bytes, handles) = shm::outgoing(|| postcard::to_stdvec(value));
+    let bytes = bytes.map_err(|e| Error::new("encode a task's result", Kind::Codec(e.to_string())))?;
+    Ok(Answer { bytes, handles })
 }
 
 /// A call of a task, ready to travel: its name, its arguments, and the fds among them.
@@ -167,7 +177,7 @@ impl<F> Task<F> {
 /// Makes the section exist in a program that has no task: the linker defines its bounds only then.
 #[used]
 #[unsafe(link_section = "forkyard_tasks")]
-static NONE: Entry = Entry::new("", |_| Ok(Vec::new()));
+static NONE: Entry = Entry::new("", |_| Ok(Answer { bytes: Vec::new(), handles: Vec::new() }));
 
 #[allow(improper_ctypes, reason = "only their addresses are used, and the entries are Rust's own")]
 unsafe extern "C" {

@@ -87,7 +87,7 @@ thread_local! {
 /// A handler with everything looked up.
 enum Ready {
     Change(Change),
-    Task(fn(&[u8]) -> Result<Vec<u8>>),
+    Task(process::task::Invoke),
     /// Programs are executed by the master.
     Nothing,
 }

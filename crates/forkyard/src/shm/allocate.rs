@@ -245,7 +245,7 @@ impl Arena {
         self.for_each_block(|found| {
             let block = found.block;
             match block.state() {
-                state @ (State::Building(id) | State::Freeing(id))
+                state @ (State::Building(id) | State::Freeing(id) | State::Sent(id, _))
                     if id == dead && block.change(state, State::Freeing(me)) =>
                 {
                     self.free(found, me);

@@ -5,7 +5,7 @@
 //! `Live` counts changes: whoever has made the object known where it was not (a bit, a message) adds one after that. So who finds it
 //! nowhere, and the count as it was before that search, frees it by one CAS, and nobody has come meanwhile.
 //!
-//! Killed here: `Building` and `Freeing` name the owner, whose reaper frees the block; a holder's bit is cleared by its reaper;
+//! Killed here: `Building`, `Freeing` and `Sent` name the owner, whose reaper frees the block; a holder's bit is cleared by its reaper;
 //! an object that nobody holds, because its last holder was killed on its way to `Freeing`, is freed by that one's reaper.
 
 use super::life::Id;
@@ -40,6 +40,8 @@ pub(crate) enum State {
     Live(u32),
     /// This participant is freeing it.
     Freeing(Id),
+    /// It is this participant's, under this generation, and somebody else has made it.
+    Sent(Id, u32),
     /// No word of ours: somebody scribbled.
     Garbled,
 }
@@ -51,6 +53,7 @@ impl State {
             State::Building(id) => 1 | u64::from(id.bits()) << 4,
             State::Live(generation) => 2 | u64::from(generation) << 32,
             State::Freeing(id) => 3 | u64::from(id.bits()) << 4,
+            State::Sent(id, generation) => 4 | u64::from(id.bits()) << 4 | u64::from(generation) << 32,
             State::Garbled => u64::MAX,
         }
     }
@@ -61,6 +64,7 @@ impl State {
             (1, Some(id)) => State::Building(id),
             (2, _) => State::Live((word >> 32) as u32),
             (3, Some(id)) => State::Freeing(id),
+            (4, Some(id)) => State::Sent(id, (word >> 32) as u32),
             _ => State::Garbled,
         }
     }

@@ -36,7 +36,7 @@ pub fn family_census() -> Census {
         ..Census::default()
     };
     arena.for_each_block(|found| match found.block.state() {
-        State::Live(_) => {
+        State::Live(_) | State::Sent(..) => {
             census.objects += 1;
             census.messages += usize::from(found.block.kind() == Kind::Message as u32);
             census.holders += found.block.holders().count();

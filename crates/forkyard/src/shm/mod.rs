@@ -39,7 +39,8 @@ pub use named::SharedMemory;
 pub(crate) use named::repair as remove_name;
 pub(crate) use parcel::{Parcel, ParcelName};
 pub(crate) use participant::{
-    Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, is_here, joined, known, me, who,
+    Family, Me, Who, any_dead, bury, claim_dead, everybody, introduce, is_here, joined, known, me, of_pid,
+    who,
 };
 pub(crate) use safe::ShmAtomic;
 pub use safe::ShmSafe;

@@ -192,14 +192,41 @@ impl Parcel {
         std::mem::forget(self);
     }
 
+    /// Sends these handles to one participant, whose they are then. `note` is told the name before that, under which
+    /// [`receive`](Parcel::receive) finds what carries them. False: it is dead.
+    ///
+    /// Killed here: what carries them is one's or the other's, whose reaper frees it.
+    pub(crate) fn send(handles: &[Keep], to: Id, me: Id, note: impl FnOnce(ParcelName)) -> Result<bool> {
+        let mut parcel = Parcel::new(Parcel::len_carrying(0, handles.len()), me)?;
+        parcel.carry(handles, 0);
+        note(parcel.name());
+        let (block, sent) = (parcel.found.block, State::Sent(to, parcel.generation));
+        block.change(State::Building(me), sent);
+        // Its reaper may have been here before.
+        if Family.is_dead(to) && block.change(sent, State::Freeing(me)) {
+            return Ok(false);
+        }
+        parcel.forget();
+        Ok(true)
+    }
+
+    /// What was sent to the caller under this name.
+    pub(crate) fn receive(name: ParcelName, me: Id) -> Option<Parcel> {
+        Parcel::take_in(State::Sent(me, name.generation), name, 0, me)
+    }
+
     /// Takes over the parcel of this name, of this length. `None`: there is none.
     pub(crate) fn take(name: ParcelName, len: u64, me: Id) -> Option<Parcel> {
+        Parcel::take_in(State::Live(name.generation), name, len, me)
+    }
+
+    fn take_in(state: State, name: ParcelName, len: u64, me: Id) -> Option<Parcel> {
         let arena = arena::existing()?;
         let found = find(arena, name)?;
-        // While it is live its length is not changed, unless somebody scribbles.
+        // While it is nobody's to write its length is not changed, unless somebody scribbles.
         let (address, room) = found.payload(arena)?;
         let len = usize::try_from(len).ok().filter(|&len| len <= room)?;
-        let taken = found.block.change(State::Live(name.generation), State::Freeing(me));
+        let taken = found.block.change(state, State::Freeing(me));
         // Not made before that is known: what is made is freed, and it may be another thread's of this process.
         taken.then(|| Parcel { found, generation: name.generation, owner: me, address, len })
     }

@@ -268,6 +268,11 @@ pub(crate) fn everybody() -> Vec<Id> {
     ids.collect()
 }
 
+/// The participant that lives and has this process id.
+pub(crate) fn of_pid(pid: u32) -> Option<Id> {
+    everybody().into_iter().find(|&id| who(id).is_some_and(|who| who.pid == pid))
+}
+
 /// How many slots are not free.
 pub(super) fn taken_slots(arena: &'static Arena) -> usize {
     let taken = |page: &&Page| !matches!(page.phase(), Some((Phase::Free, _)));

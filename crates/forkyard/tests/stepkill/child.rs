@@ -24,6 +24,10 @@ pub(crate) fn with_a_long_argument() -> bool {
     killed_everywhere("child killed, it was not a spare", "direct", 100, 40_000)
 }
 
+pub(crate) fn with_a_handle() -> bool {
+    killed_everywhere("child killed, its value is a handle of what it made", "handle", 150, 60_000)
+}
+
 fn killed_everywhere(name: &str, what: &str, most_points: usize, most_steps: u64) -> bool {
     let mut operation = Operation::new(name);
     let mut stage = Stage::begin();
@@ -65,9 +69,9 @@ pub(crate) fn whose_number_is_used_again() -> bool {
                 break;
             }
             // This one runs the spare, and orders one that may get the free number and slot.
-            stage.run_undisturbed()?;
+            stage.run_undisturbed("packet")?;
             let again = stage.next == child;
-            stage.run_undisturbed()?;
+            stage.run_undisturbed("packet")?;
             if again {
                 break;
             }
@@ -125,8 +129,8 @@ impl Stage {
         (std::mem::replace(&mut self.next, next_made(self.zygote)), number)
     }
 
-    fn run_undisturbed(&mut self) -> Result<(), String> {
-        let (child, _) = self.new_child("packet");
+    fn run_undisturbed(&mut self, what: &str) -> Result<(), String> {
+        let (child, _) = self.new_child(what);
         child.release();
         match self.requester.answer()? {
             answer if answer.starts_with("ok ") => Ok(()),
@@ -135,6 +139,8 @@ impl Stage {
     }
 
     fn walk(&mut self, what: &str, most_points: usize, most_steps: u64) -> (Vec<Point>, u32, Walk) {
+        // What is done the first times only is not walked through: slots of the process table are used in turn, and get memory then.
+        (0..20).for_each(|_| self.run_undisturbed(what).unwrap());
         let (child, _) = self.new_child(what);
         let walk = Walk::through(child, false, |call| call == libc::SYS_exit_group);
         child.release();
@@ -178,6 +184,7 @@ impl Stage {
         if ![number].starts_with(&runs) {
             return Err(format!("ran {runs:?}"));
         }
+        self.requester.shares_nothing()?;
         let (next, number) = self.new_child("small");
         next.release();
         let (answer, runs) = (self.requester.answer()?, self.requester.runs());

@@ -22,7 +22,7 @@ mod zygote;
 /// One part of the test: true if it found what it should.
 type Part = fn() -> bool;
 
-const PARTS: [(&str, Part); 15] = [
+const PARTS: [(&str, Part); 16] = [
     ("zygote-ahead", zygote::making_the_next_spare),
     ("zygote-two", zygote::making_two),
     ("zygote-direct", zygote::making_a_child),
@@ -31,6 +31,7 @@ const PARTS: [(&str, Part); 15] = [
     ("child-direct", child::with_a_long_argument),
     ("child-with-a-packet", child::with_a_packet),
     ("child-with-a-memfd", child::with_a_memfd),
+    ("child-with-a-handle", child::with_a_handle),
     ("child-number-again", child::whose_number_is_used_again),
     ("family-first", family::first_start),
     ("family-later", family::later_start),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use forkyard::process::{Builder, Ended, Process, Start};
 use forkyard::signal::{self, Signal};
+use forkyard::sync::Value;
 
 use crate::common;
 use crate::trace::{self, Stop, Tracee};
@@ -50,6 +51,13 @@ fn large(number: u64, times: usize) -> String {
 
 fn text(number: u64, times: usize) -> String {
     format!("{number:04}").repeat(times)
+}
+
+/// A shared object: outlives whoever made it.
+#[forkyard::task]
+fn handle(number: u64) -> Value<u64> {
+    note_run(number);
+    Value::new(number * 3).unwrap()
 }
 
 /// Stays.
@@ -95,6 +103,7 @@ fn obey(words: &[&str]) -> String {
             };
             started.map_or_else(|error| format!("not started: {error:?}"), |child| child.pid().to_string())
         }
+        ["census"] => format!("{:?}", forkyard::__private::family_census()),
         ["ignore-sigchld"] => {
             signal::ignore(Signal::CHLD).unwrap();
             "ok".to_owned()
@@ -106,6 +115,14 @@ fn obey(words: &[&str]) -> String {
 fn run(what: &str, builder: Builder, number: u64) -> String {
     let answer = match what {
         "small" => builder.spawn(small, (number,)).map(|child| told(child, number * 3)),
+        "handle" => {
+            // Whose children return shared objects takes part in the family.
+            let _shared = Value::new(0u64);
+            let started = builder.spawn(handle, (number,));
+            started.map(|child| {
+                told_of(child, |value: &Value<u64>| value.get().is_ok_and(|value| value == number * 3))
+            })
+        }
         "direct" => builder.spawn(padded, (number, text(0, 200))).map(|child| told(child, number * 3)),
         "packet" => builder.spawn(large, (number, 200)).map(|child| told(child, text(number, 200))),
         "memfd" => builder.spawn(large, (number, 2000)).map(|child| told(child, text(number, 2000))),
@@ -116,9 +133,13 @@ fn run(what: &str, builder: Builder, number: u64) -> String {
 
 /// What a join tells: `ok PID`, or how the child ended.
 fn told<R: serde::de::DeserializeOwned + PartialEq>(child: Process<R>, expected: R) -> String {
+    told_of(child, |value| *value == expected)
+}
+
+fn told_of<R: serde::de::DeserializeOwned>(child: Process<R>, is_expected: impl Fn(&R) -> bool) -> String {
     let pid = child.pid();
     match child.join() {
-        Ok(value) if value == expected => format!("ok {pid}"),
+        Ok(value) if is_expected(&value) => format!("ok {pid}"),
         Ok(_) => "a wrong value".to_owned(),
         Err(error) => match (error.ended(), error.exit_status().and_then(|status| status.signal())) {
             (Some(ended), Some(signal)) => ending(ended, signal),
@@ -279,6 +300,17 @@ impl Requester {
     /// Its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// Fails if there is any object in its family's memory.
+    pub(crate) fn shares_nothing(&mut self) -> Result<(), String> {
+        self.tell("census");
+        let census = self.answer()?;
+        if census.contains("objects: 0, ") && census.contains("unfinished: 0, ") {
+            Ok(())
+        } else {
+            Err(format!("left behind: {census}"))
+        }
     }
 
     /// Fails if it has more descriptors than then; a spare has one, but not before its birth was noticed.

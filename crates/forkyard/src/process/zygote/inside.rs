@@ -186,8 +186,8 @@ fn run_preload(name: &str, args: &[u8], fds: Vec<OwnedFd>) -> Result<(), String>
     let call = || task::find(name).and_then(|invoke| crate::fd::incoming(fds, || invoke(args)));
     match panic::catch(call) {
         // A preload that can fail returns `Result<(), String>`; the encoding of `()` is empty.
-        Ok(Ok(result)) if result.is_empty() => Ok(()),
-        Ok(Ok(result)) => postcard::from_bytes(&result).map_err(|e| e.to_string())?,
+        Ok(Ok(result)) if result.bytes.is_empty() => Ok(()),
+        Ok(Ok(result)) => postcard::from_bytes(&result.bytes).map_err(|e| e.to_string())?,
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => Err(panic.to_string()),
     }
