@@ -65,7 +65,7 @@ process_tests() {
 sync_tests() {
     integration_tests | grep -E "^--test=($sync)$"
 }
-sync='(stepkill_|storm_)?sync|storm_queue|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue(_.*)?|ready'
+sync='(stepkill_|storm_)?sync|storm_(queue|handles)|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue(_.*)?|ready'
 
 integration_tests() {
     local path name

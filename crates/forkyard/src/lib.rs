@@ -43,7 +43,7 @@
 //! # What it does not do
 //!
 //! - Other systems than Linux (x86-64 and aarch64, glibc, kernel 5.4 or later) do not compile.
-//! - Shared objects travel in the arguments of tasks; not yet in messages, nor in results.
+//! - Shared objects travel in the arguments and results of tasks and in the messages of queues; not over connections.
 //! - A zygote has the standard streams, resource limits, umask and session that its requester had at its first start.
 //!   Directory, environment, signal mask and user are looked at again with every start.
 //! - C++ objects with static storage in libraries that are linked after this crate are not initialised in a zygote, which

@@ -292,6 +292,15 @@ fn a_large_buffer_is_handed_over() {
     assert_in_order(&output, &["filled 64 MiB", "handed over in", "found the same: true"]);
 }
 
+#[test]
+fn requests_bring_the_queue_for_their_answer() {
+    let output = output_of("21_request_and_answer");
+    assert_in_order(
+        &output,
+        &["ANN ASKS", "BOB ASKS", "CYD ASKS", "its process is gone, its counter says 3"],
+    );
+}
+
 fn daemon_pid(output: &str) -> u32 {
     output.split("daemon ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
 }

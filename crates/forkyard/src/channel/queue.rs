@@ -23,6 +23,10 @@ use crate::time::Deadline;
 /// piece of shared memory of their own. A handle travels in the arguments of a task, and is cloned within a process; the queue and what
 /// is in it go with the last handle.
 ///
+/// A value may have handles of shared objects in it, queues and locks and whatever else is shared. The object is there as long as the value is in
+/// the queue, also when whoever put it has ended: so a request can bring the queue for its answer. What is only in a queue that is
+/// only in itself stays until the family ends.
+///
 /// Order: values of one producer are got in the order in which it put them.
 ///
 /// Killed here: a value whose put returned is in the queue, or was got; one whose put did not is there or not, whole. A consumer that is

@@ -1,4 +1,4 @@
-//! Handles of objects in the arena: counted, and able to travel in the arguments of a task.
+//! Handles of objects in the arena: counted, and able to travel in arguments and results of tasks and in messages of queues.
 //!
 //! A handle is checked once, when it is made or arrives; then it has an address in private memory. The object stays where it is, with at least
 //! the length that was checked, for as long as this process holds it.
