@@ -430,9 +430,9 @@ fn what_cannot_be_encoded_is_an_error_of_that_start_or_that_join() {
 
 #[forkyard::task]
 fn unknown() {
-    use forkyard::__private::Entry;
+    use forkyard::__private::{Answer, Entry};
     // Not in the registry, as a task of another build would be.
-    static STRANGER: Entry = Entry::new("refusal::stranger", |_| Ok(Vec::new()));
+    static STRANGER: Entry = Entry::new("refusal::stranger", |_| Ok(Answer::default()));
     let stranger = forkyard::Task::<fn()>::new(|| (), &STRANGER);
     for start in METHODS {
         let error = Builder::new().start(start).spawn(stranger, ()).unwrap().join().unwrap_err();
