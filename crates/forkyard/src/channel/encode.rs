@@ -5,36 +5,25 @@ use serde::Serialize;
 
 use super::layout::INLINE;
 use crate::error::{Error, Kind, Result};
-use crate::shm::{self, Keep};
 
-/// Bytes of a message, and the handles in it.
+/// Bytes of a message.
 pub(crate) struct Encoded {
     few: [u8; INLINE],
     len: usize,
     many: Vec<u8>,
-    handles: Vec<Keep>,
 }
 
 impl Encoded {
     /// Encodes a value.
     #[inline]
     pub(crate) fn new<T: Serialize>(value: &T) -> Result<Encoded> {
-        let encoded = Encoded { few: [0; INLINE], len: 0, many: Vec::new(), handles: Vec::new() };
-        let (encoded, handles) = shm::outgoing(|| postcard::serialize_with_flavor(value, encoded));
-        let mut encoded = encoded.map_err(|error| refused("encode a message", error))?;
-        encoded.handles = handles;
-        Ok(encoded)
+        let encoded = Encoded { few: [0; INLINE], len: 0, many: Vec::new() };
+        postcard::serialize_with_flavor(value, encoded).map_err(|error| refused("encode a message", error))
     }
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         if self.many.is_empty() { &self.few[..self.len] } else { &self.many }
-    }
-
-    /// What keeps the objects alive whose handles are in it.
-    #[inline]
-    pub(crate) fn handles(&self) -> &[Keep] {
-        &self.handles
     }
 }
 

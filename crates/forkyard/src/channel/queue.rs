@@ -15,6 +15,7 @@ use super::error::{GetError, PutError};
 use super::layout::INLINE;
 use super::ready::{End, Ready};
 use crate::error::Result;
+use crate::shm::Collecting;
 use crate::time::Deadline;
 
 /// A queue of values between processes and threads: any number of producers, and of consumers that compete.
@@ -337,9 +338,12 @@ pub(super) fn put_encoded<T: Serialize>(
     work: u32,
     wait: Wait,
 ) -> std::result::Result<(), PutError<T>> {
+    let collecting = Collecting::begin();
     let done = match Encoded::new(&value) {
-        Ok(encoded) if encoded.handles().is_empty() => core.put_first(encoded.bytes(), work, wait),
-        Ok(encoded) => core.put_carrying(encoded.bytes(), encoded.handles(), wait),
+        Ok(encoded) => match collecting.end() {
+            None => core.put_first(encoded.bytes(), work, wait),
+            Some(handles) => core.put_carrying(encoded.bytes(), &handles, wait),
+        },
         Err(error) => Err(Refused::Failed(error)),
     };
     done.map_err(|refused| PutError::of(value, refused))

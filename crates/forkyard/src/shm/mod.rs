@@ -44,7 +44,7 @@ pub(crate) use participant::{
 };
 pub(crate) use safe::ShmAtomic;
 pub use safe::ShmSafe;
-pub(crate) use shared::{Keep, ObjectRef, Payload, Shared, for_each_object, object_at, outgoing};
+pub(crate) use shared::{Collecting, Keep, ObjectRef, Payload, Shared, for_each_object, object_at, outgoing};
 pub(crate) use table::Table;
 pub(crate) use view::View;
 pub(crate) use wait::{WaitInfo, Waiting, waiting, waiting_at, waits_of};

@@ -261,27 +261,47 @@ thread_local! {
 }
 
 /// Runs `encode` and collects what keeps the objects alive whose handles it met.
-#[inline]
 pub(crate) fn outgoing<R>(encode: impl FnOnce() -> R) -> (R, Vec<Keep>) {
-    struct Restore(Option<usize>);
-    impl Restore {
-        fn collected(&self) -> Vec<Keep> {
-            match COLLECTED.replace(self.0).unwrap_or_default() {
-                0 => Vec::new(),
-                count => OUTGOING.with_borrow_mut(|all| all.split_off(all.len().saturating_sub(count))),
-            }
-        }
-    }
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            drop(self.collected());
-        }
-    }
-    let restore = Restore(COLLECTED.replace(Some(0)));
+    let collecting = Collecting::begin();
     let result = encode();
-    let collected = restore.collected();
-    std::mem::forget(restore);
-    (result, collected)
+    (result, collecting.end().unwrap_or_default())
+}
+
+/// From when to when this thread collects what keeps the objects alive whose handles are encoded.
+pub(crate) struct Collecting {
+    before: Option<usize>,
+}
+
+impl Collecting {
+    #[inline]
+    pub(crate) fn begin() -> Collecting {
+        Collecting { before: COLLECTED.replace(Some(0)) }
+    }
+
+    /// What was met, if anything was.
+    #[inline]
+    pub(crate) fn end(self) -> Option<Vec<Keep>> {
+        match COLLECTED.get() {
+            None | Some(0) => None,
+            Some(count) => Some(taken(count)),
+        }
+    }
+}
+
+impl Drop for Collecting {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(count @ 1..) = COLLECTED.get() {
+            drop(taken(count));
+        }
+        COLLECTED.set(self.before);
+    }
+}
+
+#[cold]
+fn taken(count: usize) -> Vec<Keep> {
+    COLLECTED.set(Some(0));
+    OUTGOING.with_borrow_mut(|all| all.split_off(all.len().saturating_sub(count)))
 }
 
 impl<T: Payload> Serialize for Shared<T> {
