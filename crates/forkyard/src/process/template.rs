@@ -34,6 +34,9 @@ pub(crate) struct Template {
     /// What the guarded children carry, so that any zygote of this template can find what they left; made with the first.
     token: Option<String>,
     zygote: Option<Zygote>,
+    /// Those that have rights which this process has given up. They cannot be ended from here, and stand guard over what was
+    /// started with those rights.
+    retired: Vec<Zygote>,
     /// A child that waits for its task, so that the next start does not wait for a clone.
     spare: Option<Spare>,
     starts: u32,
@@ -74,6 +77,7 @@ impl Template {
             preload,
             token: None,
             zygote: None,
+            retired: Vec::new(),
             spare: None,
             starts: 0,
             missing: false,
@@ -112,6 +116,7 @@ impl Template {
         if self.pidfd().is_some_and(is_dead) {
             self.lose();
         }
+        self.end_retired();
         if self.zygote.is_none() && self.missing {
             self.missing = false;
             // A failure is told by the next start, which tries again.
@@ -434,26 +439,28 @@ impl Template {
     /// Ends the zygote, if there is one; the next start makes another.
     pub(crate) fn lose(&mut self) {
         if let Some(zygote) = self.zygote.take() {
-            zygote.end();
+            self.retired.push(zygote);
             self.missing = true;
         }
+        self.end_retired();
         // A spare belongs to its zygote: what it has of this process's surroundings is what that one had.
         self.drop_spare();
     }
 
+    /// Ends, or reaps, what can be.
+    fn end_retired(&mut self) {
+        self.retired = std::mem::take(&mut self.retired).into_iter().filter_map(Zygote::end).collect();
+    }
+
     /// Ends the zygote after it has killed all that its guarded children have left behind.
     pub(crate) fn sweep(&mut self) {
-        if let Some(zygote) = self.zygote.take() {
-            zygote.sweep();
-        }
+        self.retired.drain(..).chain(self.zygote.take()).for_each(Zygote::sweep);
         self.lose();
     }
 
     /// In a fork of the requester: closes what belongs to the parent.
     pub(crate) fn abandon(&mut self) {
-        if let Some(zygote) = self.zygote.take() {
-            zygote.abandon();
-        }
+        self.retired.drain(..).chain(self.zygote.take()).for_each(Zygote::abandon);
         self.spare = None;
     }
 }

@@ -29,7 +29,7 @@ use crate::sync_std::lock;
 
 /// The environment variable that says how large the arena is to be: a number of bytes, or of KiB, MiB or GiB with `K`, `M`, `G`.
 pub(crate) const SIZE_VARIABLE: &str = "FORKYARD_ARENA_SIZE";
-/// Address space is cheap; where it is limited, less of it does as well.
+/// Address space is cheap; where it, or the size of files, is limited, less of it does as well.
 const SIZES: [u64; 5] = [64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
 const SMALLEST: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 42;
@@ -169,8 +169,13 @@ impl Arena {
                 break;
             }
         }
-        let failed =
-            |errno| Error::os_hint(what, errno, "no address space or no memory: see ulimit -v".to_owned());
+        let failed = |errno| {
+            let hint = match errno {
+                Errno::FBIG => "a file may not be so large here: see ulimit -f",
+                _ => "no address space or no memory: see ulimit -v",
+            };
+            Error::os_hint(what, errno, hint.to_owned())
+        };
         let (mapping, fd) = made.map_err(failed)?;
         mapping.commit(0, UNIT as usize).map_err(failed)?;
         let size = mapping.len() as u64;

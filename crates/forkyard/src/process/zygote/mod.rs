@@ -32,7 +32,7 @@ use crate::shm;
 
 /// How long a zygote may take to answer before it counts as stuck (stopped, or starved): generous, because it stands
 /// for "never", and its death is seen at once by other means.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 /// How often a zygote that is killed before it is ready is made again.
 const ATTEMPTS: usize = 5;
@@ -228,7 +228,7 @@ impl Zygote {
         match sent {
             Ok(()) | Err(Fault::Gone) => Ok((self.pid, self.pidfd)),
             Err(fault) => {
-                self.end();
+                let _ = self.end();
                 Err(fault_error(&fault))
             }
         }
@@ -293,9 +293,9 @@ impl Zygote {
         }
     }
 
-    /// True if a change of this process's rights made the zygote unfit for it.
+    /// True if a change of this process's rights or root made the zygote unfit for it.
     pub(crate) fn is_foreign(&self, now: &Surroundings) -> bool {
-        self.surroundings.rights != now.rights
+        (self.surroundings.rights, self.surroundings.root) != (now.rights, now.root)
     }
 
     /// True if it was refused something by other limits than this process has now.
@@ -311,14 +311,20 @@ impl Zygote {
         if sent.is_ok() {
             let _ = pidfd::wait_readable(self.pidfd.as_fd(), Some(Instant::now() + PATIENCE));
         }
-        self.end();
+        let _ = self.end();
     }
 
     /// Kills it and takes its status: afterwards it makes no more children. Its children live on.
-    pub(crate) fn end(self) {
-        // ESRCH: it has ended by itself.
-        let _ = pidfd::send_signal(self.pidfd.as_fd(), SIGKILL);
-        let _ = self.status();
+    ///
+    /// Returns it if this process may not: it lives on with rights that this process has given up since.
+    pub(crate) fn end(self) -> Option<Zygote> {
+        // ESRCH: it has ended by itself. EPERM: so it may have.
+        let killed = pidfd::send_signal(self.pidfd.as_fd(), SIGKILL);
+        if killed == Err(Errno::PERM) && matches!(wait::has_ended(self.pidfd.as_fd()), Ok(false)) {
+            return Some(self);
+        }
+        let _ = wait::reap(self.pidfd.as_fd());
+        None
     }
 
     fn status(&self) -> ExitStatus {
@@ -360,6 +366,8 @@ pub(crate) struct Surroundings {
     name: String,
     environment: u64,
     rights: [u32; 4],
+    /// Device and inode of the root directory.
+    root: Option<(u64, u64)>,
 }
 
 impl Surroundings {
@@ -382,6 +390,7 @@ impl Surroundings {
             name: context::current().name(),
             environment: hasher.finish(),
             rights: forkyard_sys::pidfd::own_rights(),
+            root: std::fs::metadata("/").ok().map(|root| (root.dev(), root.ino())),
         }
     }
 }
