@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::io::BufRead;
 use std::time::Instant;
 
 use common::server::Server;
-use common::{LIMIT, Signal, run, signal};
+use common::{LIMIT, Signal, end, forkyard, run, signal};
 use forkyard_cli::exit;
 
 /// The family of a running server, which may be stopped.
@@ -43,6 +44,16 @@ fn a_stopped_family_is_shown_as_well() {
         assert!(table.contains("PID") && table.contains(&pid.to_string()), "{table}");
     }
     signal(pid, Signal::CONT);
+    server.stop();
+}
+
+#[test]
+fn it_ends_when_its_reader_has_gone() {
+    let server = Server::start(&[]);
+    let mut child = forkyard().args(["top", "--interval", "1ms", &server.pid().to_string()]).spawn().unwrap();
+    // Its first look is read, and no other.
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    end(child).code(exit::OK);
     server.stop();
 }
 
