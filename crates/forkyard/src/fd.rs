@@ -9,6 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use forkyard_sys::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::codec;
+
 /// Most fds that one call carries; the protocol needs a few for itself.
 pub(crate) const MAX_FDS: usize = forkyard_sys::socket::MAX_FDS - 8;
 
@@ -101,9 +103,9 @@ impl Serialize for Fd {
         });
         match index {
             Some(index) => serializer.serialize_u32(index),
-            None => Err(ser::Error::custom(
+            None => Err(ser::Error::custom(codec::refuse(
                 "a file descriptor travels only in the arguments of a task, or in a message of a connection",
-            )),
+            ))),
         }
     }
 }
@@ -112,7 +114,7 @@ impl<'de> Deserialize<'de> for Fd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fd, D::Error> {
         let index = u32::deserialize(deserializer)? as usize;
         let fd = INCOMING.with_borrow_mut(|fds| fds.get_mut(index).and_then(Option::take));
-        fd.map(Fd).ok_or_else(|| de::Error::custom("a file descriptor did not arrive"))
+        fd.map(Fd).ok_or_else(|| de::Error::custom(codec::refuse("a file descriptor did not arrive")))
     }
 }
 
@@ -131,8 +133,12 @@ pub(crate) fn outgoing<T>(encode: impl FnOnce() -> T) -> (T, Outgoing) {
 
 /// Runs `decode`, in which these fds can be taken; what was not taken is closed.
 pub(crate) fn incoming<T>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> T) -> T {
-    let before = INCOMING.replace(fds.into_iter().map(Some).collect());
-    let value = decode();
-    INCOMING.replace(before);
-    value
+    struct Restore(Vec<Option<OwnedFd>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INCOMING.set(std::mem::take(&mut self.0));
+        }
+    }
+    let _restore = Restore(INCOMING.replace(fds.into_iter().map(Some).collect()));
+    decode()
 }

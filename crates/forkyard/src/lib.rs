@@ -54,6 +54,7 @@
 extern crate self as forkyard;
 
 pub mod channel;
+mod codec;
 mod error;
 mod fd;
 mod global;

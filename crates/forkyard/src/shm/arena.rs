@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock};
 
 use forkyard_sys::mmap::Mapping;
-use forkyard_sys::{Errno, memfd};
+use forkyard_sys::{Errno, memfd, stdio};
 
 use super::chunk::CHUNK;
 use super::entry::Entry;
@@ -161,6 +161,7 @@ impl Arena {
             })?],
             None => SIZES.to_vec(),
         };
+        stdio::occupy().map_err(|errno| Error::os(what, errno))?;
         let mut made = Err(Errno::NOMEM);
         for size in wanted {
             made = memfd::create_sealed("forkyard-arena", size)

@@ -25,6 +25,7 @@ use super::life::Id;
 use super::participant::me;
 use super::safe::ShmAtomic;
 use super::shared::{ObjectRef, Payload, Shared};
+use crate::codec;
 use crate::error::{Error, Kind, Result};
 use crate::fd::Fd;
 use crate::primitive::{AtomicU64, Ordering};
@@ -249,16 +250,19 @@ impl AsFd for SharedMemory {
 impl Serialize for SharedMemory {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         if self.name.is_some() {
-            return Err(ser::Error::custom("shared memory with a name is attached by its name"));
+            return Err(ser::Error::custom(codec::refuse(
+                "shared memory with a name is attached by its name",
+            )));
         }
-        let copy = self.fd.try_clone().map_err(ser::Error::custom)?;
+        let copy = self.fd.try_clone().map_err(|error| ser::Error::custom(codec::refuse(error)))?;
         Fd::from(copy).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for SharedMemory {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<SharedMemory, D::Error> {
-        SharedMemory::from_fd(Fd::deserialize(deserializer)?).map_err(de::Error::custom)
+        SharedMemory::from_fd(Fd::deserialize(deserializer)?)
+            .map_err(|error| de::Error::custom(codec::refuse(error)))
     }
 }
 
