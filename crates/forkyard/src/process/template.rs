@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use forkyard_sys::{Errno, Pid, pidfd, wait};
+use forkyard_sys::wait::{self, Doing};
+use forkyard_sys::{Errno, Pid, pidfd};
 
 use super::board::INLINE;
 use super::builder::Attributes;
@@ -175,8 +176,8 @@ impl Template {
             return self.start_directly(runtime, now, call, attributes);
         }
         let Some(Spare { slot, born: Some((pid, pidfd)) }) = self.spare.take() else { return Ok(None) };
-        // A spare that was killed while it waited is nobody's loss; one that is killed from here on had its task.
-        if !matches!(wait::has_ended(pidfd.as_fd()), Ok(false)) {
+        // A spare that was killed, or stopped, while it waited is nobody's loss; one that is killed from here on had its task.
+        if wait::doing(pidfd.as_fd()) != Ok(Doing::Running) {
             discard(runtime, slot, Some((pid, pidfd)));
             return Ok(None);
         }

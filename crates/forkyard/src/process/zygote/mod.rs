@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use forkyard_sys::exec::{self, Plan};
 use forkyard_sys::limits::{self, Snapshot};
-use forkyard_sys::wait::{self, ExitStatus};
+use forkyard_sys::wait::{self, Doing, ExitStatus};
 use forkyard_sys::{Errno, Pid, pidfd, poll, prctl, socket};
 
 use self::message::{Ask, Fault, Hello, Packet, Reply, Request};
@@ -34,7 +34,9 @@ use crate::shm;
 /// for "never", and its death is seen at once by other means.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
-/// How often a zygote that is killed before it is ready is made again.
+/// After so long without an answer it is looked whether somebody has stopped it: no descriptor tells of that.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often a zygote that is killed, or stopped, before it is ready is made again.
 const ATTEMPTS: usize = 5;
 
 /// What every zygote of a process is given.
@@ -103,12 +105,13 @@ impl Zygote {
         Ok(Zygote { pid, pidfd, socket, surroundings, limits, reserve: Vec::new() })
     }
 
-    /// Ends one that is of no use, and tells whether somebody had killed it before.
+    /// Ends one that is of no use, and tells whether somebody had killed or stopped it before.
     fn was_killed(self) -> bool {
+        let stopped = self.is_stopped();
         // Its socket closes a moment before it has ended.
         let soon = Instant::now() + Duration::from_millis(200);
         let ended = matches!(pidfd::wait_readable(self.pidfd.as_fd(), Some(soon)), Ok(true));
-        self.status().signal() == Some(SIGKILL) && ended
+        self.status().signal() == Some(SIGKILL) && (ended || stopped)
     }
 
     fn greet(&self, outfit: &Outfit<'_>, token: &str, preload: Option<&Call>) -> Result<()> {
@@ -284,13 +287,20 @@ impl Zygote {
 
     /// The next message of the zygote, unless it ends or takes too long.
     fn hear(&self) -> std::result::Result<Packet<'static>, Fault> {
-        let ready =
-            poll::readable([self.socket.as_fd(), self.pidfd.as_fd()], Some(Instant::now() + PATIENCE))?;
-        match ready {
-            [true, _] => message::receive(&self.socket, true),
-            [false, true] => Err(Fault::Gone),
-            [false, false] => Err(Fault::Os(Errno::TIMEDOUT)),
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = Instant::now();
+            match poll::readable([self.socket.as_fd(), self.pidfd.as_fd()], Some(end.min(now + LOOK)))? {
+                [true, _] => return message::receive(&self.socket, true),
+                [false, true] => return Err(Fault::Gone),
+                [false, false] if now >= end || self.is_stopped() => return Err(Fault::Os(Errno::TIMEDOUT)),
+                [false, false] => {}
+            }
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        wait::doing(self.pidfd.as_fd()) == Ok(Doing::Stopped)
     }
 
     /// True if a change of this process's rights or root made the zygote unfit for it.
