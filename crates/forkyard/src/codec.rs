@@ -2,26 +2,27 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::mem::ManuallyDrop;
 
 thread_local! {
-    /// What the last handle said that could not travel.
-    static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// What the last handle said that could not travel. (Without a destructor, so that exit hooks find it too.)
+    static WHY: ManuallyDrop<RefCell<Option<String>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
 /// Notes why a value cannot travel, for [`explain`] in the same thread; returns the text for the format's own error.
 pub(crate) fn refuse<T: Display>(why: T) -> T {
-    WHY.set(Some(why.to_string()));
+    WHY.with(|noted| noted.replace(Some(why.to_string())));
     why
 }
 
 /// Forgets what was noted for another format, or another value: before an encoding or a decoding.
 pub(crate) fn begin() {
-    WHY.take();
+    WHY.with(|noted| noted.take());
 }
 
 /// What is wrong with a value, in words.
 pub(crate) fn explain(error: &postcard::Error) -> String {
-    let noted = WHY.take();
+    let noted = WHY.with(|noted| noted.take());
     match error {
         postcard::Error::SerdeSerCustom | postcard::Error::SerdeDeCustom => noted,
         _ => None,

@@ -393,6 +393,33 @@ fn a_stopped_zygote_is_replaced() {
     isolated(zygote_stops);
 }
 
+#[forkyard::task]
+fn executes_another_program() {
+    for _ in 0..3 {
+        process::spawn(nothing, ()).unwrap().join().unwrap();
+    }
+    assert!(process::exec("no-such-program", [""; 0]).errno().is_some());
+    process::spawn(nothing, ()).unwrap().join().unwrap();
+    let error = process::exec("sleep", ["1000"]);
+    panic!("{error}");
+}
+
+#[forkyard::task]
+fn another_program() {
+    let child = process::spawn(executes_another_program, ()).unwrap();
+    let pid = child.pid().as_raw_nonzero().get();
+    let comm = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    eventually("it is another program", || comm() == "sleep\n");
+    assert!(children_of(pid).is_empty(), "it has children that it knows nothing of");
+    child.kill().unwrap();
+    child.join().unwrap_err();
+}
+
+#[test]
+fn a_program_that_takes_the_place_of_this_one_gets_no_child_of_the_librarys() {
+    isolated(another_program);
+}
+
 fn spare() -> Option<i32> {
     let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     children_of(own_pid()).into_iter().find(|pid| name(pid) == "forkyard-spare\n")
