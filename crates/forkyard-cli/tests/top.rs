@@ -37,6 +37,8 @@ fn a_stopped_family_is_shown_as_well() {
             assert!(Instant::now() < deadline, "{master}");
         };
         let processes = family["processes"].as_array().unwrap();
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        assert!(master["started"].as_f64().is_some_and(|at| at > 1e9 && at <= since_1970), "{master}");
         assert!(master["pss"].as_u64().is_some_and(|pss| pss > 0), "{master}");
         assert!(processes.iter().any(|process| process["parent"] == pid), "{family:#}");
         assert!(family["arena"]["used"].as_u64() < family["arena"]["size"].as_u64());
