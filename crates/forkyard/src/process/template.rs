@@ -440,12 +440,25 @@ impl Template {
     /// Ends the zygote, if there is one; the next start makes another.
     pub(crate) fn lose(&mut self) {
         if let Some(zygote) = self.zygote.take() {
-            self.retired.push(zygote);
+            if let Some(mut alive) = zygote.end() {
+                self.await_spare(&mut alive);
+                self.retired.push(alive);
+            }
             self.missing = true;
         }
-        self.end_retired();
         // A spare belongs to its zygote: what it has of this process's surroundings is what that one had.
         self.drop_spare();
+    }
+
+    /// Waits for the spare that was asked of a zygote which lives on: its slot is nobody else's before.
+    fn await_spare(&mut self, zygote: &mut Zygote) {
+        let Some(Spare { born: born @ None, .. }) = &mut self.spare else { return };
+        match zygote.collect() {
+            Answer::Born(pid, pidfd) => *born = Some((pid, pidfd)),
+            Answer::Refused(_) => {}
+            // It may be made at any time: the slot stays taken.
+            Answer::Lost => self.spare = None,
+        }
     }
 
     /// Ends, or reaps, what can be.
