@@ -117,8 +117,9 @@ fn changes_its_root() {
     process::spawn(user, ()).unwrap().join().unwrap();
     let root = std::env::temp_dir().join(format!("forkyard-root-{}", own_pid()));
     std::fs::create_dir(&root).unwrap();
-    chroot(&root).unwrap();
-    std::env::set_current_dir("/").unwrap();
+    std::env::set_current_dir(&root).unwrap();
+    std::fs::remove_dir(&root).unwrap();
+    chroot(".").unwrap();
     let refused = process::spawn(user, ()).unwrap_err();
     assert_eq!(refused.errno().unwrap().raw_os_error(), libc::ENOENT);
     assert!(refused.to_string().contains("there is no /proc here"), "{refused}");
