@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::io::BufRead;
 use std::time::Instant;
 
 use common::server::Server;
-use common::{LIMIT, Signal, run, signal};
+use common::{LIMIT, Signal, end, forkyard, run, signal};
 use forkyard_cli::exit;
 
 /// The family of a running server, which may be stopped.
@@ -36,6 +37,8 @@ fn a_stopped_family_is_shown_as_well() {
             assert!(Instant::now() < deadline, "{master}");
         };
         let processes = family["processes"].as_array().unwrap();
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        assert!(master["started"].as_f64().is_some_and(|at| at > 1e9 && at <= since_1970), "{master}");
         assert!(master["pss"].as_u64().is_some_and(|pss| pss > 0), "{master}");
         assert!(processes.iter().any(|process| process["parent"] == pid), "{family:#}");
         assert!(family["arena"]["used"].as_u64() < family["arena"]["size"].as_u64());
@@ -43,6 +46,16 @@ fn a_stopped_family_is_shown_as_well() {
         assert!(table.contains("PID") && table.contains(&pid.to_string()), "{table}");
     }
     signal(pid, Signal::CONT);
+    server.stop();
+}
+
+#[test]
+fn it_ends_when_its_reader_has_gone() {
+    let server = Server::start(&[]);
+    let mut child = forkyard().args(["top", "--interval", "1ms", &server.pid().to_string()]).spawn().unwrap();
+    // Its first look is read, and no other.
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    end(child).code(exit::OK);
     server.stop();
 }
 

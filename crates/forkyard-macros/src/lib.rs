@@ -7,8 +7,12 @@ use proc_macro::TokenStream;
 
 /// Makes a function one that other processes can run: see `forkyard::Task`.
 ///
-/// The function keeps its name and can still be called here. Its arguments and its result are
-/// [serde](https://serde.rs) values; file descriptors travel as `forkyard::process::Fd`.
+/// The function keeps its name and can still be called here. (The name is a static's now, so a `let` where it is in sight needs
+/// another one.) Its arguments and its result are [serde](https://serde.rs) values; file descriptors travel as `forkyard::process::Fd`.
+///
+/// Values travel in a compact format that does not say what comes next. Types that need to be told are errors, some of them only
+/// where they are decoded: `serde_json::Value`, and those with serde's attributes `untagged`, `tag`, `flatten` or
+/// `skip_serializing_if`.
 ///
 /// Not accepted, with an error that says why: methods, generics, lifetimes of arguments, `async`, `unsafe`, `extern`,
 /// patterns as parameters.

@@ -37,6 +37,7 @@ pub mod random;
 pub mod robust;
 pub mod signal;
 pub mod socket;
+pub mod stdio;
 pub mod thread;
 pub mod time;
 pub mod wait;

@@ -13,12 +13,24 @@ use crate::fallback::{Feature, forced};
 /// cannot be hit by a SIGBUS because somebody truncated it.
 ///
 /// # Errors
-/// `EMFILE`, `ENFILE`: no fd left. `ENOMEM`: no memory.
+/// `EMFILE`, `ENFILE`: no fd left. `ENOMEM`: no memory. `EFBIG`: `RLIMIT_FSIZE` is lower.
 pub fn create_sealed(name: &str, size: u64) -> Result<OwnedFd> {
+    check_file_size(size)?;
     let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&fd, size)?;
     rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(fd)
+}
+
+/// A file that grows beyond `RLIMIT_FSIZE` ends the process by SIGXFSZ; here it is an error instead.
+///
+/// # Errors
+/// `EFBIG`: the limit is lower.
+pub(crate) fn check_file_size(size: u64) -> Result<()> {
+    match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
+        Some(most) if most < size => Err(Errno::FBIG),
+        _ => Ok(()),
+    }
 }
 
 /// The size of a memfd that can neither shrink nor grow; `None` if it is not sealed so.
@@ -61,6 +73,7 @@ pub fn commit(fd: impl AsFd, offset: u64, len: u64) -> Result<()> {
 /// # Errors
 /// As [`create_sealed`] and write(2).
 pub fn holding(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    check_file_size(bytes.len() as u64)?;
     let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?;
     write_all(&fd, bytes)?;
     Ok(fd)
@@ -92,6 +105,7 @@ pub fn program(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
     if forced(Feature::MemfdExec) {
         return Err(Errno::ACCESS);
     }
+    check_file_size(bytes.len() as u64)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // The flag is as old as Linux 6.3; before it, every memfd may be executed.
     let fd = match rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC) {

@@ -16,7 +16,7 @@ const DIRECTORY: &str = "/dev/shm";
 /// Makes shared memory that has no name yet, for this user only, with memory for all of it.
 ///
 /// # Errors
-/// `ENOSPC`: no room. `ENOENT`, `EACCES`: there is no `/dev/shm` to make it in.
+/// `ENOSPC`: no room. `EFBIG`: `RLIMIT_FSIZE` is lower. `ENOENT`, `EACCES`: there is no `/dev/shm` to make it in.
 pub fn prepare(size: u64) -> Result<OwnedFd> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let fd = rustix::fs::open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)?;
@@ -30,11 +30,11 @@ pub fn prepare(size: u64) -> Result<OwnedFd> {
 /// `EEXIST`: the name is taken. `ENOENT`: there is no `/proc`.
 pub fn publish(fd: impl AsFd, name: &str) -> Result<()> {
     let from = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    let to = format!("{DIRECTORY}/{}", name.trim_start_matches('/'));
-    rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW)
+    rustix::fs::linkat(CWD, from, CWD, path(name), AtFlags::SYMLINK_FOLLOW)
 }
 
 fn reserve(fd: &OwnedFd, size: u64) -> Result<()> {
+    crate::memfd::check_file_size(size)?;
     rustix::fs::ftruncate(fd, size)?;
     loop {
         match rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, size) {
@@ -44,12 +44,17 @@ fn reserve(fd: &OwnedFd, size: u64) -> Result<()> {
     }
 }
 
-/// Opens shared memory of that name.
+/// Opens shared memory of that name; never what a symbolic link there points to, since anybody can make one.
 ///
 /// # Errors
-/// `ENOENT`: there is none. `EACCES`: it is another user's.
+/// `ENOENT`: there is none. `EACCES`: it is another user's. `ELOOP`: the name is a symbolic link.
 pub fn open(name: &str) -> Result<OwnedFd> {
-    shm::open(name, shm::OFlags::RDWR, Mode::empty())
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path(name), flags, Mode::empty())
+}
+
+fn path(name: &str) -> String {
+    format!("{DIRECTORY}/{}", name.trim_start_matches('/'))
 }
 
 /// Which file this is, and how large it is now.

@@ -173,7 +173,37 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
     raw_waitid(pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).map(|status| status.is_some())
 }
 
+/// What a child does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It runs, or sleeps.
+    Running,
+    /// It was stopped by a signal, and nobody was told of it by a wait.
+    Stopped,
+    /// It has ended, and is still unreaped.
+    Ended,
+}
+
+/// What the child does at this moment.
+///
+/// # Errors
+/// As [`has_ended`].
+pub fn doing(pidfd: BorrowedFd<'_>) -> Result<Doing> {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+    let (info, _) = waitid(pidfd, options)?;
+    // SAFETY: as in `decode`.
+    Ok(match (unsafe { info.si_pid() }, info.si_code) {
+        (0, _) => Doing::Running,
+        (_, libc::CLD_STOPPED | libc::CLD_TRAPPED) => Doing::Stopped,
+        _ => Doing::Ended,
+    })
+}
+
 fn raw_waitid(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<ExitStatus>> {
+    waitid(pidfd, options).map(|(info, usage)| decode(&info, &usage))
+}
+
+fn waitid(pidfd: BorrowedFd<'_>, options: i32) -> Result<(libc::siginfo_t, libc::rusage)> {
     loop {
         // SAFETY: all-zero is a valid value of both C structures.
         let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
@@ -189,7 +219,7 @@ fn raw_waitid(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<ExitStatus>>
             )
         };
         if result == 0 {
-            return Ok(decode(&info, &usage));
+            return Ok((info, usage));
         }
         match last_errno() {
             Errno::INTR => {}

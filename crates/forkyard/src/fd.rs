@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,12 +10,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use forkyard_sys::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::codec;
+
 /// Most fds that one call carries; the protocol needs a few for itself.
 pub(crate) const MAX_FDS: usize = forkyard_sys::socket::MAX_FDS - 8;
 
+// Without destructors, so that exit hooks find them too, which run when this thread's are over. What is put in is taken out.
 thread_local! {
-    static OUTGOING: RefCell<Option<Outgoing>> = const { RefCell::new(None) };
-    static INCOMING: RefCell<Vec<Option<OwnedFd>>> = const { RefCell::new(Vec::new()) };
+    static OUTGOING: ManuallyDrop<RefCell<Option<Outgoing>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    static INCOMING: ManuallyDrop<RefCell<Vec<Option<OwnedFd>>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// Copies of the fds that an encoding met, and why there are not more: an encoder's error has no room for an errno.
@@ -88,7 +93,8 @@ convert!(File TcpListener TcpStream UnixListener UnixStream std::io::PipeReader 
 
 impl Serialize for Fd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let index = OUTGOING.with_borrow_mut(|outgoing| {
+        let index = OUTGOING.with(|outgoing| {
+            let mut outgoing = outgoing.borrow_mut();
             let outgoing = outgoing.as_mut()?;
             match self.0.try_clone() {
                 Ok(copy) => outgoing.fds.push(copy),
@@ -101,9 +107,9 @@ impl Serialize for Fd {
         });
         match index {
             Some(index) => serializer.serialize_u32(index),
-            None => Err(ser::Error::custom(
+            None => Err(ser::Error::custom(codec::refuse(
                 "a file descriptor travels only in the arguments of a task, or in a message of a connection",
-            )),
+            ))),
         }
     }
 }
@@ -111,8 +117,8 @@ impl Serialize for Fd {
 impl<'de> Deserialize<'de> for Fd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fd, D::Error> {
         let index = u32::deserialize(deserializer)? as usize;
-        let fd = INCOMING.with_borrow_mut(|fds| fds.get_mut(index).and_then(Option::take));
-        fd.map(Fd).ok_or_else(|| de::Error::custom("a file descriptor did not arrive"))
+        let fd = INCOMING.with(|fds| fds.borrow_mut().get_mut(index).and_then(Option::take));
+        fd.map(Fd).ok_or_else(|| de::Error::custom(codec::refuse("a file descriptor did not arrive")))
     }
 }
 
@@ -121,18 +127,23 @@ pub(crate) fn outgoing<T>(encode: impl FnOnce() -> T) -> (T, Outgoing) {
     struct Restore(Option<Outgoing>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            OUTGOING.set(self.0.take());
+            OUTGOING.with(|outgoing| outgoing.replace(self.0.take()));
         }
     }
-    let _restore = Restore(OUTGOING.replace(Some(Outgoing::default())));
+    let _restore = Restore(OUTGOING.with(|outgoing| outgoing.replace(Some(Outgoing::default()))));
     let value = encode();
-    (value, OUTGOING.take().unwrap_or_default())
+    (value, OUTGOING.with(|outgoing| outgoing.take()).unwrap_or_default())
 }
 
 /// Runs `decode`, in which these fds can be taken; what was not taken is closed.
 pub(crate) fn incoming<T>(fds: Vec<OwnedFd>, decode: impl FnOnce() -> T) -> T {
-    let before = INCOMING.replace(fds.into_iter().map(Some).collect());
-    let value = decode();
-    INCOMING.replace(before);
-    value
+    struct Restore(Vec<Option<OwnedFd>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INCOMING.with(|fds| fds.replace(std::mem::take(&mut self.0)));
+        }
+    }
+    let fds = fds.into_iter().map(Some).collect();
+    let _restore = Restore(INCOMING.with(|incoming| incoming.replace(fds)));
+    decode()
 }

@@ -44,8 +44,10 @@
 //!
 //! - Other systems than Linux (x86-64 and aarch64, glibc, kernel 5.4 or later) do not compile.
 //! - Shared objects travel in the arguments and results of tasks and in the messages of queues; not over connections.
-//! - A zygote has the standard streams, resource limits, umask and session that its requester had at its first start.
-//!   Directory, environment, signal mask and user are looked at again with every start.
+//! - A zygote has the standard streams, resource limits, umask, session and namespaces that its requester had at its first start.
+//!   Directory, root, environment, signal mask and user are looked at again with every start.
+//! - Values travel in a format that does not describe itself: serde's `untagged`, `tag`, `flatten` and `skip_serializing_if` are
+//!   errors, some of them only where such a value is decoded.
 //! - C++ objects with static storage in libraries that are linked after this crate are not initialised in a zygote, which
 //!   branches off before main; [`process::Start::Fork`] has them.
 //! - A closure travels only by fork, which is refused beside other threads.
@@ -54,6 +56,7 @@
 extern crate self as forkyard;
 
 pub mod channel;
+mod codec;
 mod error;
 mod fd;
 mod global;

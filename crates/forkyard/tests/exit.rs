@@ -139,6 +139,29 @@ fn bad_hooks() {
     }
 }
 
+/// In the first process of a program the hooks run when its thread's locals are gone.
+#[test]
+fn a_hook_starts_a_process() {
+    const INSIDE: &str = "FORKYARD_TEST_HOOK_STARTS";
+    if std::env::var_os(INSIDE).is_some() {
+        let started = || process::spawn(fd_of, (std::fs::File::open("/dev/null").unwrap().into(),));
+        assert!(started().unwrap().join().unwrap() > 2);
+        process::at_exit(move || {
+            eprintln!("it returned {:?}", started().and_then(|child| child.join()).is_ok())
+        });
+        process::exit(0);
+    }
+    let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+    let inside = program.args(["--exact", "a_hook_starts_a_process", "--nocapture"]).env(INSIDE, "1");
+    let output = inside.output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it returned true"), "{output:?}");
+}
+
+#[forkyard::task]
+fn fd_of(fd: Fd) -> i32 {
+    std::os::fd::AsRawFd::as_raw_fd(&OwnedFd::from(fd))
+}
+
 #[test]
 fn a_hook_that_panics_stops_no_other_and_one_that_exits_is_told() {
     isolated(bad_hooks);

@@ -16,7 +16,7 @@ use sources::{read, rust_files};
 
 /// From the bottom up. Modules of the first group belong to no layer: they are below all of them.
 const LAYERS: [&[&str]; 11] = [
-    &["error", "fd", "global", "time", "primitive", "sync_std"],
+    &["codec", "error", "fd", "global", "time", "primitive", "sync_std"],
     &["shm"],
     &["sync"],
     &["channel"],

@@ -375,7 +375,7 @@ fn zygote_stops() {
     }
     let pid = a_zygote();
     kill(pid, SIGSTOP);
-    // The spare that is there already may serve one start; what needs the zygote waits until it counts as stuck.
+    // The spare that is there already may serve one start; what needs the zygote finds out that it is stopped.
     for _ in 0..3 {
         process::spawn(nothing, ()).unwrap().join().unwrap();
     }
@@ -389,6 +389,61 @@ fn zygote_stops() {
 }
 
 #[test]
-fn a_stopped_zygote_is_replaced_after_a_while() {
+fn a_stopped_zygote_is_replaced() {
     isolated(zygote_stops);
+}
+
+#[forkyard::task]
+fn executes_another_program() {
+    for _ in 0..3 {
+        process::spawn(nothing, ()).unwrap().join().unwrap();
+    }
+    assert!(process::exec("no-such-program", [""; 0]).errno().is_some());
+    process::spawn(nothing, ()).unwrap().join().unwrap();
+    let error = process::exec("sleep", ["1000"]);
+    panic!("{error}");
+}
+
+#[forkyard::task]
+fn another_program() {
+    let child = process::spawn(executes_another_program, ()).unwrap();
+    let pid = child.pid().as_raw_nonzero().get();
+    let comm = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    eventually("it is another program", || comm() == "sleep\n");
+    assert!(children_of(pid).is_empty(), "it has children that it knows nothing of");
+    child.kill().unwrap();
+    child.join().unwrap_err();
+}
+
+#[test]
+fn a_program_that_takes_the_place_of_this_one_gets_no_child_of_the_librarys() {
+    isolated(another_program);
+}
+
+fn spare() -> Option<i32> {
+    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children_of(own_pid()).into_iter().find(|pid| name(pid) == "forkyard-spare\n")
+}
+
+#[forkyard::task]
+fn spare_stops() {
+    if forkyard_sys::fallback::forced(forkyard_sys::fallback::Feature::CloneParent) {
+        return;
+    }
+    for _ in 0..3 {
+        process::spawn(nothing, ()).unwrap().join().unwrap();
+    }
+    eventually("there is a spare", || spare().is_some());
+    let Some(stopped) = spare() else { return };
+    kill(stopped, SIGSTOP);
+    eventually("it is stopped", || common::state_of(stopped) == Some('T'));
+    let child = process::spawn(nothing, ()).unwrap();
+    assert_ne!(child.pid().as_raw_nonzero().get(), stopped);
+    child.join().unwrap();
+    assert!(is_gone(stopped));
+}
+
+#[test]
+fn a_stopped_spare_gets_no_task() {
+    isolated(spare_stops);
 }

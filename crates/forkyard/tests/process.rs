@@ -45,6 +45,20 @@ fn park_for_ever() {
 }
 
 #[forkyard::task]
+fn a_descriptor() -> process::Fd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}
+
+#[test]
+fn what_cannot_travel_says_why() {
+    let returned = process::spawn(a_descriptor, ()).unwrap().join().unwrap_err();
+    assert!(returned.to_string().contains("a file descriptor travels only"), "{returned}");
+    let queue = forkyard::channel::Queue::<process::Fd>::bounded(1).unwrap();
+    let put = queue.put(std::fs::File::open("/dev/null").unwrap().into()).unwrap_err();
+    assert!(put.to_string().contains("a file descriptor travels only"), "{put}");
+}
+
+#[forkyard::task]
 fn value_travels() {
     for start in METHODS {
         let child = builder(start).spawn(add, (2, 40)).unwrap();

@@ -216,6 +216,41 @@ fn a_later_start_without_descriptors_leaves_nothing_behind() {
     isolated(emfile_at_a_later_start);
 }
 
+#[forkyard::task]
+fn first_start_with_small_files(most: Option<u64>) -> Seen {
+    limited("fsize", most, || start_and_join(0, false))
+}
+
+#[forkyard::task]
+fn efbig_at_the_first_start() {
+    let probe = |most| {
+        let task = Builder::new().start(Start::Spawn);
+        task.spawn(first_start_with_small_files, (most,)).unwrap().join().unwrap()
+    };
+    let (free, small) = (probe(None), probe(Some(1 << 20)));
+    assert!(small.error.is_some());
+    check("files of 1 MiB", &small, &free, Errno::FBIG, "RLIMIT_FSIZE");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+    isolated(efbig_at_the_first_start);
+}
+
+#[test]
+fn with_a_limit_on_the_size_of_files_the_arena_is_smaller() {
+    const INSIDE: &str = "FORKYARD_TEST_WITH_SMALL_FILES";
+    if std::env::var_os(INSIDE).is_some() {
+        Resource::from_name("fsize").unwrap().set(Some(1 << 30), None).unwrap();
+        let _lock = forkyard::sync::Lock::new().unwrap();
+        return start_and_join(0, false).unwrap();
+    }
+    let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", "with_a_limit_on_the_size_of_files_the_arena_is_smaller"]).env(INSIDE, "1");
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Takes the place of a user without any other process, whose processes can be counted.
 fn become_nobody() -> bool {
     let nobody = 1_000_000 + own_pid().unsigned_abs();

@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use common::{eventually, isolated, kill, own_pid};
@@ -145,9 +146,43 @@ fn more_than_there_is_is_an_error_and_nobody_is_killed_for_it() {
     assert!(!path(&name_of("much")).exists());
 }
 
+#[forkyard::task]
+fn adds_one(memory: SharedMemory) -> usize {
+    let mut byte = [0];
+    memory.read(0, &mut byte);
+    memory.write(0, &[byte[0] + 1]);
+    memory.size()
+}
+
+#[test]
+fn memory_without_a_name_is_an_argument() {
+    let memory = SharedMemory::anonymous(1 << 16).unwrap();
+    memory.write(0, &[41]);
+    for start in [Start::Zygote, Start::Spawn] {
+        let again = SharedMemory::from_fd(memory.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let child = Builder::new().start(start).spawn(adds_one, (again,)).unwrap();
+        assert_eq!(child.join().unwrap(), 1 << 16);
+    }
+    let mut byte = [0];
+    memory.read(0, &mut byte);
+    assert_eq!(byte, [43]);
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    assert!(SharedMemory::from_fd(file).unwrap_err().is_invalid(), "a file may be truncated");
+    let named = SharedMemory::create(&name_of("argument"), 10).unwrap();
+    assert!(process::spawn(adds_one, (named,)).is_err());
+}
+
+#[test]
+fn a_symbolic_link_is_nobodys_memory() {
+    let link = path(&name_of("link"));
+    std::os::unix::fs::symlink("/proc/self/exe", &link).unwrap();
+    let error = SharedMemory::attach(&name_of("link")).unwrap_err();
+    std::fs::remove_file(&link).unwrap();
+    assert_eq!(error.errno().unwrap().raw_os_error(), libc::ELOOP, "{error}");
+}
+
 #[test]
 fn memory_without_a_name_travels_by_its_descriptor() {
-    use std::os::fd::AsFd;
     let memory = SharedMemory::anonymous(1 << 16).unwrap();
     assert_eq!(memory.name(), None);
     let fd = memory.as_fd().try_clone_to_owned().unwrap();

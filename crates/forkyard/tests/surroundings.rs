@@ -336,6 +336,26 @@ fn a_child_has_its_standard_streams_and_three_descriptors_of_the_librarys() {
     isolated(child_descriptors);
 }
 
+#[forkyard::task]
+fn without_standard_streams() {
+    for number in 0..3 {
+        // SAFETY: this process's own; what uses them later finds others.
+        assert_eq!(unsafe { libc::close(number) }, 0);
+    }
+    for start in METHODS {
+        let open = builder(start).spawn(open_here, ()).unwrap().join().unwrap();
+        assert!(open[..3].iter().all(|(fd, link, _)| *fd > 2 || link == "/dev/null"), "{open:?}");
+        eprintln!("whoever has this number reads {start:?}");
+        println!("and {start:?}");
+    }
+    assert!(common::open_fds().is_superset(&(0..3).collect()));
+}
+
+#[test]
+fn a_process_that_closed_its_standard_streams_prints_into_nothing_of_the_librarys() {
+    isolated(without_standard_streams);
+}
+
 /// A fork copies all descriptors of the program; of the library's own it closes those that would keep others waiting.
 #[forkyard::task]
 fn forked_descriptors() {

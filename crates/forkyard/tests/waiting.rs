@@ -111,6 +111,9 @@ fn one_child() {
     assert!(process::waitpid(second.pid()).unwrap_err().is_not_a_child(), "it was told");
     assert_eq!(second.join().unwrap(), 5);
     assert!(process::try_waitpid(first.pid()).unwrap().is_none());
+    assert!(process::waitpid_timeout(first.pid(), Duration::ZERO).unwrap_err().is_timeout());
+    assert!(process::waitpid_deadline(first.pid(), Instant::now()).unwrap_err().is_timeout());
+    assert!(first.wait_ended_deadline(Instant::now()).unwrap_err().is_timeout());
     first.kill().unwrap();
     eventually("it is told", || match process::try_waitpid(first.pid()).unwrap() {
         Some(exited) => exited.status.signal() == Some(9),

@@ -11,15 +11,19 @@ use std::io::{self, Write as _};
 
 use crate::{exit, log};
 
-/// Prints data on standard output. A reader that has gone is a quiet end.
+/// Prints data on standard output.
 fn print(data: &[u8]) -> u8 {
+    print_more(data).err().unwrap_or(exit::OK)
+}
+
+/// Prints data on standard output; the exit code where no more can follow. A reader that has gone is a quiet end.
+fn print_more(data: &[u8]) -> Result<(), u8> {
     let mut out = io::stdout().lock();
-    match out.write_all(data).and_then(|()| out.flush()) {
-        Ok(()) => exit::OK,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-        Err(error) => {
-            log::error(format_args!("cannot write to standard output: {error}"));
-            exit::TOOL_FAILED
+    out.write_all(data).and_then(|()| out.flush()).map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return exit::OK;
         }
-    }
+        log::error(format_args!("cannot write to standard output: {error}"));
+        exit::TOOL_FAILED
+    })
 }

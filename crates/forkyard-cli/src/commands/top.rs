@@ -30,9 +30,9 @@ pub(crate) fn run(top: &Top) -> u8 {
             }
             false => text.push_str(&table(&family, &Rates::since(before.as_ref(), &family))),
         }
-        let code = super::print(text.as_bytes());
-        if top.once || code != exit::OK {
-            return code;
+        match super::print_more(text.as_bytes()) {
+            Ok(()) if !top.once => {}
+            printed => return printed.err().unwrap_or(exit::OK),
         }
         before = Some((Instant::now(), family));
         // No event says that a family has changed; how often to look is the user's to say.
@@ -94,11 +94,11 @@ fn table(family: &Family, rates: &Rates) -> String {
             let _ = writeln!(
                 text,
                 "{:<18} {:>8} {:>7} {:>7}  {:<40} {}",
-                object.kind,
+                printable(&object.kind),
                 bytes(object.bytes),
                 object.holders.len(),
                 object.waiting,
-                object.made_at,
+                printable(&object.made_at),
                 facts.join(", ")
             );
         }
@@ -120,18 +120,30 @@ fn row(process: &Process) -> String {
             Some(false) => '-',
             None => '?',
         },
-        process.name
+        printable(&process.name)
     );
     for held in &process.holds {
-        let _ = write!(text, " {} {} ({})", held.how, held.kind, held.made_at);
+        let _ = write!(text, " {} {} ({})", held.how, printable(&held.kind), printable(&held.made_at));
     }
     for wait in &process.waits {
         let what = wait.to.map_or_else(|| "for".to_owned(), |verb| format!("to {verb} at"));
-        let _ = write!(text, " waits {} {what} {} ({})", seconds(wait.seconds), wait.kind, wait.made_at);
+        let (kind, made_at) = (printable(&wait.kind), printable(&wait.made_at));
+        let _ = write!(text, " waits {} {what} {kind} ({made_at})", seconds(wait.seconds));
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// A text of the family's, which may be another user's: nothing in it moves this terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::new(), |mut shown, char| {
+        match char.is_control() {
+            true => shown.extend(char.escape_default()),
+            false => shown.push(char),
+        }
+        shown
+    })
 }
 
 fn seconds(seconds: f64) -> String {
@@ -148,5 +160,13 @@ fn bytes(bytes: u64) -> String {
     match units.into_iter().find(|(_, shift)| bytes >= 1 << shift) {
         Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
         None => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_moves_a_cursor_is_shown_as_what_it_is() {
+        assert_eq!(super::printable("a\x1b[2J\n\u{9b}b é\\"), "a\\u{1b}[2J\\n\\u{9b}b é\\");
     }
 }

@@ -13,6 +13,7 @@ use super::links::Links;
 use super::ring::{Committed, Ring, Taken, Words};
 use super::segment::{FEW, FEWEST, Finder, Link};
 use super::word::Spot;
+use crate::codec;
 use crate::error::{Error, Kind, Result};
 use crate::primitive;
 use crate::shm::{self, Family, Id, Keep, Me, Parcel, Shared};
@@ -651,6 +652,7 @@ impl Serialize for Core {
 
 impl<'de> Deserialize<'de> for Core {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Core, D::Error> {
-        Core::over(Shared::deserialize(deserializer)?).map_err(|error| de::Error::custom(error.to_string()))
+        Core::over(Shared::deserialize(deserializer)?)
+            .map_err(|error| de::Error::custom(codec::refuse(error)))
     }
 }

@@ -4,6 +4,7 @@ use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 
 use super::layout::INLINE;
+use crate::codec;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes of a message.
@@ -30,7 +31,7 @@ impl Encoded {
 /// A message could not be encoded, or decoded.
 #[cold]
 pub(crate) fn refused(what: &str, error: postcard::Error) -> Error {
-    Error::new(what, Kind::Codec(error.to_string()))
+    Error::new(what, Kind::Codec(codec::explain(&error)))
 }
 
 impl Flavor for Encoded {

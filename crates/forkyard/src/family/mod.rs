@@ -57,6 +57,8 @@ pub struct Process {
     pub name: String,
     /// One letter, as proc(5) has it: R running, S sleeping, D in the kernel, T stopped, t traced, Z ended and not reaped.
     pub state: char,
+    /// When it was started, in seconds since 1970.
+    pub started: f64,
     /// Seconds since it was started.
     pub age_seconds: f64,
     /// Seconds of processor time that it has used.
@@ -236,6 +238,7 @@ impl Seen {
             parent: stat.parent,
             name: who.map_or(stat.name, |who| who.name.clone()),
             state: stat.state,
+            started: proc::now() - stat.age_seconds,
             age_seconds: stat.age_seconds,
             cpu_seconds: stat.cpu_seconds,
             pss: proc::pss(pid),

@@ -7,6 +7,7 @@ use forkyard_sys::memfd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec;
 use crate::error::{Error, Kind, Result};
 use crate::{shm, sync};
 
@@ -79,7 +80,7 @@ pub fn set_attention(attention: fn() -> bool) {
 /// It cannot be encoded.
 pub fn encode<T: Serialize>(handle: &T) -> Result<Vec<u8>> {
     let (encoded, _) = shm::outgoing(|| postcard::to_stdvec(handle));
-    encoded.map_err(|error| Error::new("encode a handle", Kind::Codec(error.to_string())))
+    encoded.map_err(|error| Error::new("encode a handle", Kind::Codec(codec::explain(&error))))
 }
 
 /// The handle that another process of the family wrote down.
@@ -87,5 +88,6 @@ pub fn encode<T: Serialize>(handle: &T) -> Result<Vec<u8>> {
 /// # Errors
 /// The object is gone, or this is not such a handle.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    postcard::from_bytes(bytes).map_err(|error| Error::new("decode a handle", Kind::Codec(error.to_string())))
+    postcard::from_bytes(bytes)
+        .map_err(|error| Error::new("decode a handle", Kind::Codec(codec::explain(&error))))
 }

@@ -1,6 +1,7 @@
 //! What proc(5) says of a process.
 
 use std::fs;
+use std::time::UNIX_EPOCH;
 
 /// Numbers of `/proc/PID/stat`.
 pub(super) struct Stat {
@@ -33,6 +34,11 @@ impl Stat {
             age_seconds: (up - seconds(19)?).max(0.0),
         })
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> f64 {
+    UNIX_EPOCH.elapsed().map_or(0.0, |time| time.as_secs_f64())
 }
 
 /// A process's proportional share of memory, in bytes.

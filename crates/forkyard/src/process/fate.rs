@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::board::{Slot, State};
 use super::child::Parcel;
 use super::runtime::Runtime;
+use crate::codec;
 use crate::error::{Ended, Error, Kind, Result};
 use crate::shm;
 
@@ -79,7 +80,9 @@ impl Outcome {
                 } else {
                     match postcard::from_bytes(&bytes) {
                         Ok(value) => return Ok(value),
-                        Err(error) => Kind::Codec(format!("its result does not decode: {error}")),
+                        Err(error) => {
+                            Kind::Codec(format!("its result does not decode: {}", codec::explain(&error)))
+                        }
                     }
                 }
             }

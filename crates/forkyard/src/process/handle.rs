@@ -153,6 +153,14 @@ impl Child {
         self.wait(Deadline::after(timeout))
     }
 
+    /// As [`wait_ended_timeout`](Child::wait_ended_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`wait_ended_timeout`](Child::wait_ended_timeout).
+    pub fn wait_ended_deadline(&self, deadline: Instant) -> Result<ExitStatus> {
+        self.wait(deadline.into())
+    }
+
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -313,7 +321,8 @@ impl<R: DeserializeOwned> Process<R> {
     }
 
     fn take(&self, status: ExitStatus) -> Result<R> {
-        self.child.runtime.forget(self.child.id);
+        // This tells of it.
+        self.child.runtime.take_untold_of(self.child.id);
         let what = || format!("join {}", self.child);
         let outcome = lock(&self.child.fate).outcome.take();
         match outcome {

@@ -1,6 +1,7 @@
 //! Which limit a refused start has met, with its value: for the error's text.
 
 use std::fs;
+use std::path::Path;
 
 use forkyard_sys::Errno;
 use forkyard_sys::limits::Resource;
@@ -25,7 +26,9 @@ pub(crate) fn hint(errno: Errno) -> String {
             )
         }
         Errno::NOMEM => format!("no memory: RLIMIT_AS {}{}", soft("as"), cgroup()),
+        Errno::FBIG => format!("the limit on the size of files was met: RLIMIT_FSIZE {}", soft("fsize")),
         Errno::TOOMANYREFS => "too many file descriptors are in flight between processes".to_owned(),
+        Errno::NOENT if !Path::new("/proc/self").exists() => "there is no /proc here".to_owned(),
         _ => "refused by the kernel".to_owned(),
     }
 }

@@ -40,7 +40,7 @@ pub use runtime::Exited;
 pub use task::{Function, Task};
 pub use waiting::{
     children, try_wait, try_waitpid, wait, wait_any, wait_any_deadline, wait_any_timeout, wait_deadline,
-    wait_timeout, waitpid,
+    wait_timeout, waitpid, waitpid_deadline, waitpid_timeout,
 };
 pub(crate) use zygote::FAMILY;
 

@@ -18,8 +18,12 @@ thread_local! {
 pub(crate) fn catch<R>(call: impl FnOnce() -> R) -> Result<R, Panic> {
     install();
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
-        let recorded = LAST.with_borrow_mut(Option::take);
-        recorded.unwrap_or_else(|| Panic { message: message(&*payload), location: None, backtrace: None })
+        let recorded = LAST.try_with(RefCell::take);
+        recorded.ok().flatten().unwrap_or_else(|| Panic {
+            message: message(&*payload),
+            location: None,
+            backtrace: None,
+        })
     })
 }
 

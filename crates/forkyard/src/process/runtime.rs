@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 use forkyard_sys::epoll::EventFd;
 use forkyard_sys::wait::ExitStatus;
-use forkyard_sys::{Errno, Pid, clone, pidfd, socket};
+use forkyard_sys::{Errno, Pid, clone, pidfd, socket, stdio};
 
 use super::board::{Board, Slot};
 use super::builder::Attributes;
@@ -106,6 +106,7 @@ impl Runtime {
         AT_FORK.call_once(|| armed = clone::at_fork_in_child(forget_inherited));
         armed.map_err(failed)?;
         exit::arm();
+        stdio::occupy().map_err(failed)?;
         let parcels = socket::pair().map_err(failed)?;
         socket::pass_credentials(&parcels.0).map_err(failed)?;
         Ok(Runtime {
@@ -293,15 +294,18 @@ impl Runtime {
         self.chores.load(Ordering::Acquire)
     }
 
-    /// A join has told of this child.
-    pub(crate) fn forget(&self, id: u64) {
-        lock(&self.untold).remove(&id);
+    /// This child, if it has ended and nobody was told.
+    pub(crate) fn take_untold_of(&self, id: u64) -> Option<Exited> {
+        lock(&self.untold).remove(&id)
     }
 
-    /// The first child that has ended and of which nobody was told; of that number, if one is given.
+    /// The last child of that number, or the first of any, that has ended and of which nobody was told.
     pub(crate) fn take_untold(&self, pid: Option<Pid>) -> Option<Exited> {
         let mut untold = lock(&self.untold);
-        let id = *untold.iter().find(|(_, exited)| pid.is_none_or(|pid| exited.pid == pid))?.0;
+        let id = match pid {
+            Some(pid) => *untold.iter().rfind(|(_, exited)| exited.pid == pid)?.0,
+            None => *untold.first_key_value()?.0,
+        };
         untold.remove(&id)
     }
 

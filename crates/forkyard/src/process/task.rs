@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::limit;
+use crate::codec;
 use crate::error::{Error, Kind, Result};
 use crate::shm::{self, Keep};
 
@@ -127,14 +128,16 @@ where
     Args: DeserializeOwned,
     F::Output: Serialize,
 {
+    codec::begin();
     let args = postcard::from_bytes(args)
-        .map_err(|e| Error::new("decode a task's arguments", Kind::Codec(e.to_string())))?;
+        .map_err(|e| Error::new("decode a task's arguments", Kind::Codec(codec::explain(&e))))?;
     encode_result(&function.call(args))
 }
 
 pub(crate) fn encode_result<R: Serialize>(value: &R) -> Result<Answer> {
+    codec::begin();
     let (bytes, handles) = shm::outgoing(|| postcard::to_stdvec(value));
-    let bytes = bytes.map_err(|e| Error::new("encode a task's result", Kind::Codec(e.to_string())))?;
+    let bytes = bytes.map_err(|e| Error::new("encode a task's result", Kind::Codec(codec::explain(&e))))?;
     Ok(Answer { bytes, handles })
 }
 
@@ -156,12 +159,13 @@ impl<F> Task<F> {
         Args: Serialize,
     {
         let what = || format!("encode the arguments of task {}", self.entry.name);
+        codec::begin();
         let ((args, outgoing), kept) = shm::outgoing(|| crate::fd::outgoing(|| postcard::to_stdvec(args)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os_hint(what(), errno, limit::hint(errno)));
         }
         let fds = outgoing.fds;
-        let args = args.map_err(|e| Error::new(what(), Kind::Codec(e.to_string())))?;
+        let args = args.map_err(|e| Error::new(what(), Kind::Codec(codec::explain(&e))))?;
         if fds.len() > crate::fd::MAX_FDS {
             let why = format!(
                 "{} file descriptors, and one call carries at most {}",

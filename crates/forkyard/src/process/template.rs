@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use forkyard_sys::{Errno, Pid, pidfd, wait};
+use forkyard_sys::wait::{self, Doing};
+use forkyard_sys::{Errno, Pid, pidfd};
 
 use super::board::INLINE;
 use super::builder::Attributes;
@@ -34,6 +35,9 @@ pub(crate) struct Template {
     /// What the guarded children carry, so that any zygote of this template can find what they left; made with the first.
     token: Option<String>,
     zygote: Option<Zygote>,
+    /// Those that have rights which this process has given up. They cannot be ended from here, and stand guard over what was
+    /// started with those rights.
+    retired: Vec<Zygote>,
     /// A child that waits for its task, so that the next start does not wait for a clone.
     spare: Option<Spare>,
     starts: u32,
@@ -74,6 +78,7 @@ impl Template {
             preload,
             token: None,
             zygote: None,
+            retired: Vec::new(),
             spare: None,
             starts: 0,
             missing: false,
@@ -112,6 +117,7 @@ impl Template {
         if self.pidfd().is_some_and(is_dead) {
             self.lose();
         }
+        self.end_retired();
         if self.zygote.is_none() && self.missing {
             self.missing = false;
             // A failure is told by the next start, which tries again.
@@ -170,8 +176,8 @@ impl Template {
             return self.start_directly(runtime, now, call, attributes);
         }
         let Some(Spare { slot, born: Some((pid, pidfd)) }) = self.spare.take() else { return Ok(None) };
-        // A spare that was killed while it waited is nobody's loss; one that is killed from here on had its task.
-        if !matches!(wait::has_ended(pidfd.as_fd()), Ok(false)) {
+        // A spare that was killed, or stopped, while it waited is nobody's loss; one that is killed from here on had its task.
+        if wait::doing(pidfd.as_fd()) != Ok(Doing::Running) {
             discard(runtime, slot, Some((pid, pidfd)));
             return Ok(None);
         }
@@ -434,26 +440,41 @@ impl Template {
     /// Ends the zygote, if there is one; the next start makes another.
     pub(crate) fn lose(&mut self) {
         if let Some(zygote) = self.zygote.take() {
-            zygote.end();
+            if let Some(mut alive) = zygote.end() {
+                self.await_spare(&mut alive);
+                self.retired.push(alive);
+            }
             self.missing = true;
         }
         // A spare belongs to its zygote: what it has of this process's surroundings is what that one had.
         self.drop_spare();
     }
 
+    /// Waits for the spare that was asked of a zygote which lives on: its slot is nobody else's before.
+    fn await_spare(&mut self, zygote: &mut Zygote) {
+        let Some(Spare { born: born @ None, .. }) = &mut self.spare else { return };
+        match zygote.collect() {
+            Answer::Born(pid, pidfd) => *born = Some((pid, pidfd)),
+            Answer::Refused(_) => {}
+            // It may be made at any time: the slot stays taken.
+            Answer::Lost => self.spare = None,
+        }
+    }
+
+    /// Ends, or reaps, what can be.
+    fn end_retired(&mut self) {
+        self.retired = std::mem::take(&mut self.retired).into_iter().filter_map(Zygote::end).collect();
+    }
+
     /// Ends the zygote after it has killed all that its guarded children have left behind.
     pub(crate) fn sweep(&mut self) {
-        if let Some(zygote) = self.zygote.take() {
-            zygote.sweep();
-        }
+        self.retired.drain(..).chain(self.zygote.take()).for_each(Zygote::sweep);
         self.lose();
     }
 
     /// In a fork of the requester: closes what belongs to the parent.
     pub(crate) fn abandon(&mut self) {
-        if let Some(zygote) = self.zygote.take() {
-            zygote.abandon();
-        }
+        self.retired.drain(..).chain(self.zygote.take()).for_each(Zygote::abandon);
         self.spare = None;
     }
 }

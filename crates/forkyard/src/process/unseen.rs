@@ -2,13 +2,15 @@
 //!
 //! The kernel has written their pids into their slots. A slot goes to nobody else for as long as a child may write there.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use forkyard_sys::{Errno, Pid, pidfd, wait};
 
 use super::builder::Attributes;
 use super::runtime::Runtime;
+use super::zygote::PATIENCE;
 use super::{limit, swarm};
 use crate::error::{Error, Result};
 
@@ -24,7 +26,10 @@ pub(super) fn discard(runtime: &Runtime, slot: u32, spare: Option<(Pid, OwnedFd)
     match found {
         Ok(Some(pidfd)) => {
             // ESRCH: it has ended. ECHILD: a host program's wait took it.
-            let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
+            let killed = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
+            if killed == Err(Errno::PERM) && !dismiss(runtime, slot, pidfd.as_fd()) {
+                return;
+            }
             let _ = wait::reap(pidfd.as_fd());
         }
         // Nothing to end it with: it sleeps on its slot until this process ends, and must be the only one there.
@@ -32,6 +37,14 @@ pub(super) fn discard(runtime: &Runtime, slot: u32, spare: Option<(Pid, OwnedFd)
         _ => {}
     }
     runtime.board.release(slot);
+}
+
+/// Has a spare end that has rights which this process has given up: who is called without a task, ends. False if it does not.
+fn dismiss(runtime: &Runtime, slot: u32, spare: BorrowedFd<'_>) -> bool {
+    if let Some(place) = runtime.board.slot(slot) {
+        place.call(&[]);
+    }
+    matches!(pidfd::wait_readable(spare, Some(Instant::now() + PATIENCE)), Ok(true))
 }
 
 /// A child with a task that a lost zygote had made before it could say so.

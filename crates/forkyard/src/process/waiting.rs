@@ -124,6 +124,22 @@ pub fn waitpid(pid: Pid) -> Result<Exited> {
     waitpid_until(pid, Deadline::NEVER)
 }
 
+/// As [`waitpid`], for so long.
+///
+/// # Errors
+/// [`is_timeout`](crate::Error::is_timeout) when the time has passed; else as [`waitpid`].
+pub fn waitpid_timeout(pid: Pid, timeout: Duration) -> Result<Exited> {
+    waitpid_until(pid, Deadline::after(timeout))
+}
+
+/// As [`waitpid_timeout`], until an instant.
+///
+/// # Errors
+/// As [`waitpid_timeout`].
+pub fn waitpid_deadline(pid: Pid, deadline: Instant) -> Result<Exited> {
+    waitpid_until(pid, deadline.into())
+}
+
 /// As [`waitpid`], without waiting: `None` while it runs.
 ///
 /// # Errors
@@ -142,10 +158,13 @@ fn waitpid_until(pid: Pid, deadline: Deadline) -> Result<Exited> {
         return Err(error(Kind::JoinSelf));
     }
     let runtime = runtime::existing().ok_or_else(|| error(Kind::NotAChild))?;
-    if let Some(child) = runtime.living().into_iter().find(|child| child.pid() == pid) {
-        child.wait(deadline)?;
-    }
-    runtime.take_untold(Some(pid)).ok_or_else(|| error(Kind::NotAChild))
+    // The number may have belonged to children that ended before, and of which nobody was told.
+    let living = runtime.living().into_iter().find(|child| child.pid() == pid);
+    let exited = match living {
+        Some(child) => child.wait(deadline).map(|_| runtime.take_untold_of(child.id))?,
+        None => runtime.take_untold(Some(pid)),
+    };
+    exited.ok_or_else(|| error(Kind::NotAChild))
 }
 
 /// Waits until one of these is ready: a process handle when its process has ended, any other descriptor when it is

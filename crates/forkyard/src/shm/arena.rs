@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, OnceLock};
 
 use forkyard_sys::mmap::Mapping;
-use forkyard_sys::{Errno, memfd};
+use forkyard_sys::{Errno, memfd, stdio};
 
 use super::chunk::CHUNK;
 use super::entry::Entry;
@@ -29,7 +29,7 @@ use crate::sync_std::lock;
 
 /// The environment variable that says how large the arena is to be: a number of bytes, or of KiB, MiB or GiB with `K`, `M`, `G`.
 pub(crate) const SIZE_VARIABLE: &str = "FORKYARD_ARENA_SIZE";
-/// Address space is cheap; where it is limited, less of it does as well.
+/// Address space is cheap; where it, or the size of files, is limited, less of it does as well.
 const SIZES: [u64; 5] = [64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
 const SMALLEST: u64 = 8 << 20;
 const LARGEST: u64 = 1 << 42;
@@ -161,6 +161,7 @@ impl Arena {
             })?],
             None => SIZES.to_vec(),
         };
+        stdio::occupy().map_err(|errno| Error::os(what, errno))?;
         let mut made = Err(Errno::NOMEM);
         for size in wanted {
             made = memfd::create_sealed("forkyard-arena", size)
@@ -169,8 +170,13 @@ impl Arena {
                 break;
             }
         }
-        let failed =
-            |errno| Error::os_hint(what, errno, "no address space or no memory: see ulimit -v".to_owned());
+        let failed = |errno| {
+            let hint = match errno {
+                Errno::FBIG => "a file may not be so large here: see ulimit -f",
+                _ => "no address space or no memory: see ulimit -v",
+            };
+            Error::os_hint(what, errno, hint.to_owned())
+        };
         let (mapping, fd) = made.map_err(failed)?;
         mapping.commit(0, UNIT as usize).map_err(failed)?;
         let size = mapping.len() as u64;

@@ -18,13 +18,16 @@ use std::ptr::NonNull;
 use forkyard_sys::mmap::Mapping;
 use forkyard_sys::named::{self, Identity};
 use forkyard_sys::{Errno, memfd};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::kind::Kind as Object;
 use super::life::Id;
 use super::participant::me;
 use super::safe::ShmAtomic;
 use super::shared::{ObjectRef, Payload, Shared};
+use crate::codec;
 use crate::error::{Error, Kind, Result};
+use crate::fd::Fd;
 use crate::primitive::{AtomicU64, Ordering};
 
 /// Longest name.
@@ -72,7 +75,7 @@ impl Note {
     }
 }
 
-/// Memory that processes share: without a name, gone with its last user; or by a name, for processes that have nothing else in
+/// Memory that processes share: without a name, gone with its last user, as an argument of a task; or by a name, for processes that have nothing else in
 /// common.
 ///
 /// What lies in it is bytes that others may change at any time. Who only attaches to a name never removes it; the owner does, when it drops this, ends or
@@ -99,16 +102,30 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// Makes memory without a name: it travels by its descriptor.
+    /// Makes memory without a name: it travels among the arguments of a task and in messages of a connection, or by its descriptor.
     ///
     /// # Errors
     /// A size of zero; no memory (`ENOMEM`, `ENOSPC`); no descriptor left.
     pub fn anonymous(size: usize) -> Result<SharedMemory> {
         let failed = |errno| refused(&format!("make shared memory of {size} bytes"), errno);
-        let fd = memfd::create_sealed("forkyard-shared", size as u64).map_err(failed)?;
         super::shortage::check(size as u64).map_err(failed)?;
+        let fd = memfd::create_sealed("forkyard-shared", size as u64).map_err(failed)?;
         memfd::commit(&fd, 0, size as u64).map_err(failed)?;
         let mapping = Mapping::shared(&fd, true).map_err(failed)?;
+        Ok(SharedMemory { mapping, fd, name: None, note: None })
+    }
+
+    /// Takes over memory without a name that another process made and sent.
+    ///
+    /// # Errors
+    /// It is none of [`anonymous`](SharedMemory::anonymous)'s: it could be truncated, and whoever touches it then is killed.
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<SharedMemory> {
+        let (what, fd) = ("use a descriptor as shared memory", fd.into());
+        match memfd::sealed_size(&fd).map_err(|errno| Error::os(what, errno))? {
+            Some(_) => {}
+            None => return Err(Error::new(what, Kind::Invalid("it may be truncated".to_owned()))),
+        }
+        let mapping = Mapping::shared(&fd, true).map_err(|errno| refused(what, errno))?;
         Ok(SharedMemory { mapping, fd, name: None, note: None })
     }
 
@@ -141,7 +158,8 @@ impl SharedMemory {
     /// Attaches to memory of that name, whoever made it.
     ///
     /// # Errors
-    /// [`errno`](Error::errno) `ENOENT`: there is none; `EACCES`: it is another user's; `EINVAL`: it is empty.
+    /// [`errno`](Error::errno) `ENOENT`: there is none; `EACCES`: it is another user's; `EINVAL`: it is empty; `ELOOP`: it is a
+    /// symbolic link.
     pub fn attach(name: &str) -> Result<SharedMemory> {
         let name = checked(name)?;
         let failed = |errno| refused(&format!("attach shared memory \"{name}\""), errno);
@@ -229,6 +247,25 @@ impl AsFd for SharedMemory {
     }
 }
 
+impl Serialize for SharedMemory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.name.is_some() {
+            return Err(ser::Error::custom(codec::refuse(
+                "shared memory with a name is attached by its name",
+            )));
+        }
+        let copy = self.fd.try_clone().map_err(|error| ser::Error::custom(codec::refuse(error)))?;
+        Fd::from(copy).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedMemory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<SharedMemory, D::Error> {
+        SharedMemory::from_fd(Fd::deserialize(deserializer)?)
+            .map_err(|error| de::Error::custom(codec::refuse(error)))
+    }
+}
+
 impl fmt::Debug for SharedMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedMemory({}, {} bytes)", self.name().unwrap_or("anonymous"), self.size())
@@ -264,6 +301,10 @@ pub(super) fn refused(what: &str, errno: Errno) -> Error {
         Errno::NOSPC | Errno::NOMEM => {
             Error::os_hint(what, errno, "there is not so much memory, or /dev/shm is full".to_owned())
         }
+        Errno::FBIG => {
+            Error::os_hint(what, errno, "a file may not be so large here: see ulimit -f".to_owned())
+        }
+        Errno::LOOP => Error::os_hint(what, errno, "a symbolic link has that name".to_owned()),
         Errno::INVAL => Error::os_hint(what, errno, "it would have, or has, no bytes".to_owned()),
         errno => Error::os(what, errno),
     }

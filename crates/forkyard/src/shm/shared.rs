@@ -31,6 +31,7 @@ use super::life::Id;
 use super::local;
 use super::participant::me;
 use super::safe::ShmAtomic;
+use crate::codec;
 use crate::error::{self, Error, Result};
 use crate::primitive::Ordering;
 
@@ -308,7 +309,7 @@ impl<T: Payload> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let Some(count) = COLLECTED.get() else {
             let why = "a shared object travels only in the arguments of a task and in a queue's messages";
-            return Err(ser::Error::custom(why));
+            return Err(ser::Error::custom(codec::refuse(why)));
         };
         OUTGOING.with_borrow_mut(|all| all.push(Keep(Arc::clone(&self.reference))));
         COLLECTED.set(Some(count + 1));
@@ -319,7 +320,7 @@ impl<T: Payload> Serialize for Shared<T> {
 impl<'de, T: Payload> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Shared<T>, D::Error> {
         let (offset, generation) = Deserialize::deserialize(deserializer)?;
-        Shared::attach(offset, generation).map_err(|error| de::Error::custom(error.to_string()))
+        Shared::attach(offset, generation).map_err(|error| de::Error::custom(codec::refuse(error)))
     }
 }
 

@@ -37,6 +37,7 @@ pub use self::listener::{Address, Client, Listener, connect};
 
 use self::frame::{Incoming, Wrong, header};
 use self::turn::Turn;
+use crate::codec;
 use crate::error::{Error, Kind, Result};
 use crate::fd::Fd;
 use crate::time::Deadline;
@@ -155,7 +156,7 @@ impl Connection {
             let why = "a shared object does not travel over a connection; put it into a queue, or give it to a task as an argument";
             return Err(Error::new(WHAT, Kind::Invalid(why.to_owned())));
         }
-        let message = message.map_err(|error| Error::new(WHAT, Kind::Codec(error.to_string())))?;
+        let message = message.map_err(|error| Error::new(WHAT, Kind::Codec(codec::explain(&error))))?;
         let (count, most) = (outgoing.fds.len(), crate::fd::MAX_FDS);
         if count > most {
             let why = format!("{count} file descriptors, and one message carries at most {most}");
@@ -417,7 +418,7 @@ impl Outgoing {
 
 fn decoded<T: DeserializeOwned>((bytes, fds): (Vec<u8>, Vec<OwnedFd>)) -> Result<T> {
     crate::fd::incoming(fds, || postcard::from_bytes(&bytes))
-        .map_err(|error| Error::new("decode a message", Kind::Codec(error.to_string())))
+        .map_err(|error| Error::new("decode a message", Kind::Codec(codec::explain(&error))))
 }
 
 fn failed(what: &str, errno: Errno) -> Error {

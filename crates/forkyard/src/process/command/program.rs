@@ -10,6 +10,7 @@ use forkyard_sys::signal::Signal;
 use super::communicate::Output;
 use super::{Pipeline, Popen, Stdio};
 use crate::error::{Error, Result};
+use crate::process::runtime;
 
 /// Another program and what it is to be started with.
 ///
@@ -266,11 +267,19 @@ impl Program {
         self.start()?.communicate("")
     }
 
-    /// Replaces this process by it, with the same pid; returns only if that failed. After a failure,
+    /// Replaces this process by it, with the same pid; returns only if that failed. Children of this process become the
+    /// program's, but for the daemonic ones, which the kernel ends, and the library's own, which are ended before. After a failure,
     /// descriptors of this process may have become close-on-exec, and steps that had succeeded stay done.
     #[doc(alias = "execvp")]
     pub fn exec(self) -> Error {
-        self.replace()
+        match runtime::existing() {
+            // Nobody makes another zygote meanwhile.
+            Some(runtime) => runtime.with_template(|template| {
+                template.lose();
+                self.replace()
+            }),
+            None => self.replace(),
+        }
     }
 }
 

@@ -12,9 +12,9 @@ use std::sync::{MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use forkyard_sys::Errno;
 use forkyard_sys::signal::relay::{self, Record};
 use forkyard_sys::signal::{fork, set};
+use forkyard_sys::{Errno, stdio};
 
 use super::registry::{CHANGED, State, lock};
 use super::{SignalInfo, SignalSet, pause};
@@ -41,7 +41,9 @@ impl State {
         if relay::has_reader() {
             return Ok(());
         }
-        relay::open().map_err(|errno| Error::os("open pipe for signals", errno))?;
+        stdio::occupy()
+            .and_then(|()| relay::open())
+            .map_err(|errno| Error::os("open pipe for signals", errno))?;
         // The new thread inherits the mask, so it never takes a signal itself.
         let before = set::block(SignalSet::FULL);
         let spawned = thread::Builder::new().name(NAME.to_owned()).spawn(dispatch);

@@ -89,6 +89,14 @@ impl Child {
         self.wait(Deadline::after(timeout))
     }
 
+    /// As [`wait_ended_timeout`](Child::wait_ended_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`wait_ended_timeout`](Child::wait_ended_timeout).
+    pub fn wait_ended_deadline(&self, deadline: Instant) -> Result<()> {
+        self.wait(deadline.into())
+    }
+
     pub(super) fn wait(&self, deadline: Deadline) -> Result<()> {
         let refused = |kind| Err(Error::new(format!("wait for {self}"), kind));
         if self.pid != pidfd::own_pid() {

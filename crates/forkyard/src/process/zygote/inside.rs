@@ -14,7 +14,7 @@ use super::entry::{self, Marker};
 use super::message::{self, Ask, Fault, Hello, Reply, Request};
 use super::sweep::sweep;
 use crate::global::Global;
-use crate::process::board::Slot;
+use crate::process::board::{Slot, State};
 use crate::process::builder::Attributes;
 use crate::process::child::{self, Post};
 use crate::process::context::Parent;
@@ -37,6 +37,8 @@ struct World {
 
 static WORLD: Global<World> = Global::new();
 
+const SIGKILL: i32 = 9;
+
 /// What a zygote is called in process lists.
 pub(crate) const NAME: &str = "forkyard-zygote";
 
@@ -52,9 +54,10 @@ pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
             clone::exit_now(1)
         }
     };
+    let mut last = Last::default();
     let served = match answer(&socket, &Reply::Ready, None) {
         Ok(()) if once => become_child(world, socket),
-        Ok(()) => serve(world, socket, rehearsal),
+        Ok(()) => serve(world, socket, rehearsal, &mut last),
         Err(fault) => Err(fault),
     };
     let Err(fault) = served;
@@ -64,6 +67,7 @@ pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
         fault => eprintln!("forkyard: zygote: {fault:?}"),
     }
     if !once && requester_died(world) {
+        last.end_spare(world);
         sweep(&world.token);
         // What it held, names among it, is this process's to clean up if nobody else of the family is left.
         sync::reap();
@@ -198,14 +202,39 @@ fn answer(socket: &OwnedFd, reply: &Reply, fd: Option<&OwnedFd>) -> Result<(), F
     message::send(socket, &message::encode(reply)?, &fds, false)
 }
 
+/// The child that was made last.
+#[derive(Default)]
+struct Last {
+    /// Kept in case it finds no room where it is sent.
+    pidfd: Option<OwnedFd>,
+    /// The slot where it waits for a task, if it was made as a spare.
+    spare: Option<u32>,
+}
+
+impl Last {
+    fn keep(&mut self, pidfd: OwnedFd, spare: Option<u32>) -> &OwnedFd {
+        self.spare = spare;
+        self.pidfd.insert(pidfd)
+    }
+
+    /// Ends the dead requester's spare. The kernel has, unless the requester had given up the rights to signal it.
+    fn end_spare(&self, world: &'static World) {
+        let waits = |&index: &u32| slot(world, index).is_ok_and(|slot| slot.state() == Some(State::Offered));
+        if let (Some(pidfd), true) = (&self.pidfd, self.spare.as_ref().is_some_and(waits)) {
+            // ESRCH: it has ended.
+            let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
+        }
+    }
+}
+
 /// Serves requests until the requester is gone. The first one belongs to the rehearsal.
 fn serve(
     world: &'static World,
     socket: OwnedFd,
     mut rehearsal: Option<OwnedFd>,
+    last: &mut Last,
 ) -> Result<Infallible, Fault> {
     let template = clone::Template::of_this_thread();
-    let mut last: Option<OwnedFd> = None;
     let mut buffer = [0; size_of::<message::Buffer>()];
     loop {
         wait_for_request(world, &socket)?;
@@ -213,16 +242,17 @@ fn serve(
         let fds = std::mem::take(&mut packet.fds);
         match packet.decode()? {
             Ask::Again => {
+                let last = last.pidfd.as_ref();
                 let reply =
                     if last.is_some() { Reply::Born(0) } else { Reply::Refused(Errno::SRCH.raw_os_error()) };
-                answer(&socket, &reply, last.as_ref())?;
+                answer(&socket, &reply, last)?;
             }
             Ask::Sweep => {
                 sweep(&world.token);
                 clone::exit_now(0)
             }
             Ask::Many(births) => {
-                last = None;
+                *last = Last::default();
                 // What is written between two clones is a page to copy: only a count, and that on the stack.
                 let mut done = 0;
                 let mut refused = None;
@@ -253,20 +283,20 @@ fn serve(
                 let slot = slot(world, request.slot)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
-                        let_go(socket, last, rehearsal);
+                        let_go(socket, last.pidfd.take(), rehearsal);
                         run(world, slot, request, fds)
                     }
-                    made => last = tell(&socket, made)?.or(last),
+                    made => tell(&socket, made, last, None)?,
                 }
             }
             Ask::Spare(index) => {
                 let slot = slot(world, index)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
-                        let_go(socket, last, rehearsal);
+                        let_go(socket, last.pidfd.take(), rehearsal);
                         wait_for_task(world, slot, index)
                     }
-                    made => last = tell(&socket, made)?.or(last),
+                    made => tell(&socket, made, last, Some(index))?,
                 }
             }
         }
@@ -318,16 +348,21 @@ fn clone_for(slot: &Slot, template: forkyard_sys::Result<clone::Template>) -> fo
     template.and_then(|template| unsafe { template.clone_sibling(&slot.born) })
 }
 
-/// Answers with the child's pidfd, which is kept in case it finds no room, or with the kernel's refusal.
-fn tell(socket: &OwnedFd, made: forkyard_sys::Result<Side>) -> Result<Option<OwnedFd>, Fault> {
+/// Answers with the child's pidfd, which is kept, or with the kernel's refusal.
+fn tell(
+    socket: &OwnedFd,
+    made: forkyard_sys::Result<Side>,
+    last: &mut Last,
+    spare: Option<u32>,
+) -> Result<(), Fault> {
     match made {
         Ok(Side::Caller { pid, pidfd }) => {
             let reply = Reply::Born(pid.as_raw_nonzero().get().unsigned_abs());
-            message::send_short(socket, &reply, &[pidfd.as_fd()])?;
-            Ok(Some(pidfd))
+            let pidfd = last.keep(pidfd, spare);
+            message::send_short(socket, &reply, &[pidfd.as_fd()])
         }
-        Err(errno) => answer(socket, &Reply::Refused(errno.raw_os_error()), None).map(|()| None),
-        Ok(Side::Child) => Ok(None),
+        Err(errno) => answer(socket, &Reply::Refused(errno.raw_os_error()), None),
+        Ok(Side::Child) => Ok(()),
     }
 }
 

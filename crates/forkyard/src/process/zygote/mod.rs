@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use forkyard_sys::exec::{self, Plan};
 use forkyard_sys::limits::{self, Snapshot};
-use forkyard_sys::wait::{self, ExitStatus};
+use forkyard_sys::wait::{self, Doing, ExitStatus};
 use forkyard_sys::{Errno, Pid, pidfd, poll, prctl, socket};
 
 use self::message::{Ask, Fault, Hello, Packet, Reply, Request};
@@ -32,9 +32,11 @@ use crate::shm;
 
 /// How long a zygote may take to answer before it counts as stuck (stopped, or starved): generous, because it stands
 /// for "never", and its death is seen at once by other means.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
-/// How often a zygote that is killed before it is ready is made again.
+/// After so long without an answer it is looked whether somebody has stopped it: no descriptor tells of that.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often a zygote that is killed, or stopped, before it is ready is made again.
 const ATTEMPTS: usize = 5;
 
 /// What every zygote of a process is given.
@@ -103,12 +105,13 @@ impl Zygote {
         Ok(Zygote { pid, pidfd, socket, surroundings, limits, reserve: Vec::new() })
     }
 
-    /// Ends one that is of no use, and tells whether somebody had killed it before.
+    /// Ends one that is of no use, and tells whether somebody had killed or stopped it before.
     fn was_killed(self) -> bool {
+        let stopped = self.is_stopped();
         // Its socket closes a moment before it has ended.
         let soon = Instant::now() + Duration::from_millis(200);
         let ended = matches!(pidfd::wait_readable(self.pidfd.as_fd(), Some(soon)), Ok(true));
-        self.status().signal() == Some(SIGKILL) && ended
+        self.status().signal() == Some(SIGKILL) && (ended || stopped)
     }
 
     fn greet(&self, outfit: &Outfit<'_>, token: &str, preload: Option<&Call>) -> Result<()> {
@@ -228,7 +231,7 @@ impl Zygote {
         match sent {
             Ok(()) | Err(Fault::Gone) => Ok((self.pid, self.pidfd)),
             Err(fault) => {
-                self.end();
+                let _ = self.end();
                 Err(fault_error(&fault))
             }
         }
@@ -284,18 +287,25 @@ impl Zygote {
 
     /// The next message of the zygote, unless it ends or takes too long.
     fn hear(&self) -> std::result::Result<Packet<'static>, Fault> {
-        let ready =
-            poll::readable([self.socket.as_fd(), self.pidfd.as_fd()], Some(Instant::now() + PATIENCE))?;
-        match ready {
-            [true, _] => message::receive(&self.socket, true),
-            [false, true] => Err(Fault::Gone),
-            [false, false] => Err(Fault::Os(Errno::TIMEDOUT)),
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = Instant::now();
+            match poll::readable([self.socket.as_fd(), self.pidfd.as_fd()], Some(end.min(now + LOOK)))? {
+                [true, _] => return message::receive(&self.socket, true),
+                [false, true] => return Err(Fault::Gone),
+                [false, false] if now >= end || self.is_stopped() => return Err(Fault::Os(Errno::TIMEDOUT)),
+                [false, false] => {}
+            }
         }
     }
 
-    /// True if a change of this process's rights made the zygote unfit for it.
+    fn is_stopped(&self) -> bool {
+        wait::doing(self.pidfd.as_fd()) == Ok(Doing::Stopped)
+    }
+
+    /// True if a change of this process's rights or root made the zygote unfit for it.
     pub(crate) fn is_foreign(&self, now: &Surroundings) -> bool {
-        self.surroundings.rights != now.rights
+        (self.surroundings.rights, self.surroundings.root) != (now.rights, now.root)
     }
 
     /// True if it was refused something by other limits than this process has now.
@@ -311,14 +321,20 @@ impl Zygote {
         if sent.is_ok() {
             let _ = pidfd::wait_readable(self.pidfd.as_fd(), Some(Instant::now() + PATIENCE));
         }
-        self.end();
+        let _ = self.end();
     }
 
     /// Kills it and takes its status: afterwards it makes no more children. Its children live on.
-    pub(crate) fn end(self) {
-        // ESRCH: it has ended by itself.
-        let _ = pidfd::send_signal(self.pidfd.as_fd(), SIGKILL);
-        let _ = self.status();
+    ///
+    /// Returns it if this process may not: it lives on with rights that this process has given up since.
+    pub(crate) fn end(self) -> Option<Zygote> {
+        // ESRCH: it has ended by itself. EPERM: so it may have.
+        let killed = pidfd::send_signal(self.pidfd.as_fd(), SIGKILL);
+        if killed == Err(Errno::PERM) && matches!(wait::has_ended(self.pidfd.as_fd()), Ok(false)) {
+            return Some(self);
+        }
+        let _ = wait::reap(self.pidfd.as_fd());
+        None
     }
 
     fn status(&self) -> ExitStatus {
@@ -360,6 +376,8 @@ pub(crate) struct Surroundings {
     name: String,
     environment: u64,
     rights: [u32; 4],
+    /// Device and inode of the root directory.
+    root: Option<(u64, u64)>,
 }
 
 impl Surroundings {
@@ -382,6 +400,7 @@ impl Surroundings {
             name: context::current().name(),
             environment: hasher.finish(),
             rights: forkyard_sys::pidfd::own_rights(),
+            root: std::fs::metadata("/").ok().map(|root| (root.dev(), root.ino())),
         }
     }
 }
