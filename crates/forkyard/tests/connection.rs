@@ -29,6 +29,29 @@ fn echo(connection: Connection) {
 }
 
 #[forkyard::task]
+fn every_form_of_a_call() {
+    let (ours, theirs) = pipe().unwrap();
+    let soon = || std::time::Instant::now() + common::DEADLINE;
+    assert!(theirs.try_recv::<u32>().unwrap_err().is_timeout());
+    ours.send_deadline(&1u32, soon()).unwrap();
+    ours.send_deadline(&2u32, soon()).unwrap();
+    assert_eq!(theirs.try_recv::<u32>().unwrap(), 1);
+    assert_eq!(theirs.recv_deadline::<u32>(soon()).unwrap(), 2);
+    let late = theirs.recv_deadline::<u32>(std::time::Instant::now()).unwrap_err();
+    assert!(late.is_timeout() && late.to_string().contains("receive a message"), "{late}");
+    // Whoever gave a connection up is told that it did, and not that the other end is gone.
+    ours.send_bytes(&[7; 100]).unwrap();
+    assert!(theirs.recv_bytes_most(10).is_err());
+    let given_up = theirs.recv_bytes().unwrap_err();
+    assert!(given_up.is_disconnected() && given_up.to_string().contains("given up here"), "{given_up}");
+}
+
+#[test]
+fn values_are_sent_and_received_in_every_form_of_a_call() {
+    isolated(every_form_of_a_call);
+}
+
+#[forkyard::task]
 fn messages_travel() {
     for start in METHODS {
         let (ours, theirs) = pipe().unwrap();

@@ -162,12 +162,20 @@ impl Core {
         made_at: &Location<'_>,
     ) -> Result<Core> {
         let first = capacity.unwrap_or(FEWEST);
-        let refused = || {
-            let why = format!("{first} messages is not a capacity; say one from 1 to {}", Shape::MOST);
-            Error::new("make a queue", Kind::Invalid(why))
+        let refused = |why| Error::new("make a queue", Kind::Invalid(why));
+        if !(1..=Shape::MOST).contains(&(first as u64)) {
+            return Err(refused(format!(
+                "{first} messages is not a capacity; say one from 1 to {}",
+                Shape::MOST
+            )));
+        }
+        let too_long = || {
+            refused(format!(
+                "{first} messages of {inline} bytes in the queue itself are more than fit anywhere"
+            ))
         };
-        let shape = Shape::counting(first, inline, bytes).ok_or_else(refused)?;
-        let tail = shape.tail().ok_or_else(refused)?;
+        let shape = Shape::counting(first, inline, bytes).ok_or_else(too_long)?;
+        let tail = shape.tail().ok_or_else(too_long)?;
         let make = |header: &Header, tail| header.make(shape, capacity.is_some(), tail);
         Core::over(Shared::new(tail, made_at, make)?)
     }

@@ -163,6 +163,24 @@ impl<T> JoinableQueue<T> {
         self.len() == 0
     }
 
+    /// True if there is no room for more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.core.is_full()
+    }
+
+    /// The most values at a time; `usize::MAX` if there is no bound.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.core.capacity()
+    }
+
+    /// True if it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
     /// A descriptor that tells when to look again for something to get: for poll and epoll.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::mem::ManuallyDrop;
 
 use super::allocate::{Found, HEADER};
 use super::arena::Arena;
@@ -79,15 +80,16 @@ impl Arena {
     /// Frees each of these objects that nobody holds, and no message carries.
     fn settle(&'static self, names: Vec<Name>, me: Id) {
         thread_local! {
-            /// What is left to do, while this is at work: an object may be a queue, with messages that carry others.
-            static LEFT: RefCell<Option<Vec<Name>>> = const { RefCell::new(None) };
+            /// What is left to do, while this is at work: an object may be a queue, with messages that carry others. (Without a
+            /// destructor, so that exit hooks can use it; it is empty when this is done.)
+            static LEFT: ManuallyDrop<RefCell<Option<Vec<Name>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
         }
-        let is_first = LEFT.with_borrow_mut(|left| match left {
+        let is_first = LEFT.with(|left| match &mut *left.borrow_mut() {
             Some(left) => {
                 left.extend(&names);
                 false
             }
-            None => {
+            left @ None => {
                 *left = Some(names);
                 true
             }
@@ -95,13 +97,13 @@ impl Arena {
         if !is_first {
             return;
         }
-        while let Some((offset, generation)) = LEFT.with_borrow_mut(|left| left.as_mut()?.pop()) {
+        while let Some((offset, generation)) = LEFT.with(|left| left.borrow_mut().as_mut()?.pop()) {
             let _visit = self.visit(me);
             if let Some(found) = self.block_at(offset) {
                 self.free_unknown(found, generation, me);
             }
         }
-        LEFT.set(None);
+        LEFT.with(|left| left.take());
     }
 
     /// Frees an object if nobody knows it. The caller has let go of it, and is a visitor since it knew that it is there.

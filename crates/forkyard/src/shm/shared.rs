@@ -13,6 +13,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -111,16 +112,13 @@ impl<T: Payload> Shared<T> {
         const { assert!(align_of::<T>() <= ALIGN) };
         let me = me()?.id;
         let arena = arena::get()?;
+        let len = (tail as u64).saturating_add(tail_at::<T>() as u64);
         let full = || {
-            let why = format!("no room for {tail} bytes more of the {} that it has", arena.size());
+            let why = format!("no room for {len} bytes more of the {} that it has", arena.size());
             let kind =
                 error::Kind::Full(format!("{why}; drop what is not needed, or set {}", arena::SIZE_VARIABLE));
             Error::new(format!("make {}", T::KIND), kind)
         };
-        let len = u64::try_from(tail)
-            .ok()
-            .and_then(|tail| tail.checked_add(tail_at::<T>() as u64))
-            .ok_or_else(full)?;
         let found = match arena.take(len, me) {
             Err(_) if reap() => arena.take(len, me),
             taken => taken,
@@ -129,7 +127,7 @@ impl<T: Payload> Shared<T> {
             Errno::NOSPC => full(),
             Errno::NOMEM => {
                 let why = "this machine, or its control group, has no memory left for them";
-                let kind = error::Kind::Full(format!("no room for {tail} bytes more: {why}"));
+                let kind = error::Kind::Full(format!("no room for {len} bytes more: {why}"));
                 Error::new(format!("make {}", T::KIND), kind)
             }
             errno => Error::os(format!("make {}", T::KIND), errno),
@@ -257,8 +255,9 @@ impl<T: Payload> fmt::Debug for Shared<T> {
 thread_local! {
     /// How many handles were encoded for whoever is collecting them; `None`: nobody is.
     static COLLECTED: Cell<Option<usize>> = const { Cell::new(None) };
-    /// These, behind those of whoever collected before.
-    static OUTGOING: RefCell<Vec<Keep>> = const { RefCell::new(Vec::new()) };
+    /// These, behind those of whoever collected before. (Without a destructor, so that exit hooks can use it; whoever collects
+    /// takes them out.)
+    static OUTGOING: ManuallyDrop<RefCell<Vec<Keep>>> = const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// Runs `encode` and collects what keeps the objects alive whose handles it met.
@@ -302,7 +301,11 @@ impl Drop for Collecting {
 #[cold]
 fn taken(count: usize) -> Vec<Keep> {
     COLLECTED.set(Some(0));
-    OUTGOING.with_borrow_mut(|all| all.split_off(all.len().saturating_sub(count)))
+    OUTGOING.with(|all| {
+        let mut all = all.borrow_mut();
+        let first = all.len().saturating_sub(count);
+        all.split_off(first)
+    })
 }
 
 impl<T: Payload> Serialize for Shared<T> {
@@ -311,7 +314,7 @@ impl<T: Payload> Serialize for Shared<T> {
             let why = "a shared object travels only in the arguments of a task and in a queue's messages";
             return Err(ser::Error::custom(codec::refuse(why)));
         };
-        OUTGOING.with_borrow_mut(|all| all.push(Keep(Arc::clone(&self.reference))));
+        OUTGOING.with(|all| all.borrow_mut().push(Keep(Arc::clone(&self.reference))));
         COLLECTED.set(Some(count + 1));
         self.name().serialize(serializer)
     }

@@ -35,6 +35,8 @@ pub(super) struct Incoming {
     len: Option<usize>,
     /// Descriptors that came with it.
     fds: Vec<OwnedFd>,
+    /// It is no message, or a longer one than is wanted.
+    refused: bool,
 }
 
 /// What is wrong with what a peer sent.
@@ -75,6 +77,12 @@ impl Incoming {
 
     /// So many bytes were put there. True if the message is whole.
     pub(super) fn filled(&mut self, count: usize, most: u64) -> Result<bool, Wrong> {
+        let filled = self.filled_with(count, most);
+        self.refused |= filled.is_err();
+        filled
+    }
+
+    fn filled_with(&mut self, count: usize, most: u64) -> Result<bool, Wrong> {
         match self.len {
             None => {
                 self.header_len += count;
@@ -119,6 +127,11 @@ impl Incoming {
     /// True if part of a message has arrived, and not all of it.
     pub(super) fn is_begun(&self) -> bool {
         self.header_len > 0
+    }
+
+    /// True if it was told that what came is wrong.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// Bytes of memory that it takes.

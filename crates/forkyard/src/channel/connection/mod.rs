@@ -138,6 +138,14 @@ impl Connection {
         self.send_until(value, Deadline::after(timeout))
     }
 
+    /// As [`send_timeout`](Connection::send_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`send_bytes_timeout`](Connection::send_bytes_timeout).
+    pub fn send_deadline<T: Serialize + ?Sized>(&self, value: &T, deadline: Instant) -> Result<()> {
+        self.send_until(value, deadline.into())
+    }
+
     fn send_until<T: Serialize + ?Sized>(&self, value: &T, deadline: Deadline) -> Result<()> {
         let (message, fds) = self.encoded(value)?;
         self.send_with_until(&message, &fds, deadline)
@@ -182,6 +190,22 @@ impl Connection {
     /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
     pub fn recv_timeout<T: DeserializeOwned>(&self, timeout: Duration) -> Result<T> {
         decoded(self.recv_until(u64::MAX, Deadline::after(timeout))?)
+    }
+
+    /// As [`recv_timeout`](Connection::recv_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_deadline<T: DeserializeOwned>(&self, deadline: Instant) -> Result<T> {
+        decoded(self.recv_until(u64::MAX, deadline.into())?)
+    }
+
+    /// As [`recv`](Connection::recv), if a whole message is there.
+    ///
+    /// # Errors
+    /// As [`try_recv_bytes`](Connection::try_recv_bytes).
+    pub fn try_recv<T: DeserializeOwned>(&self) -> Result<T> {
+        decoded(self.recv_until(u64::MAX, Deadline::after(Duration::ZERO))?)
     }
 
     /// Sends a message of bytes.
@@ -362,12 +386,15 @@ impl Connection {
         loop {
             let dont_wait = deadline != Deadline::NEVER;
             match incoming.receive(|room, fds| socket::receive(&self.fd, room, fds, dont_wait)) {
-                Ok(0) if incoming.is_begun() => {
-                    let why = "the other end is gone, in the middle of a message".to_owned();
-                    return Err(Error::new(WHAT, Kind::Disconnected(why)));
-                }
                 Ok(0) => {
-                    return Err(Error::new(WHAT, Kind::Disconnected("the other end is gone".to_owned())));
+                    let why = match () {
+                        () if incoming.is_refused() => {
+                            "it was given up here, when what came was no message, or too long"
+                        }
+                        () if incoming.is_begun() => "the other end is gone, in the middle of a message",
+                        () => "the other end is gone",
+                    };
+                    return Err(Error::new(WHAT, Kind::Disconnected(why.to_owned())));
                 }
                 Ok(count) => match incoming.filled(count, most) {
                     Ok(true) => return Ok(incoming.take()),
@@ -397,10 +424,11 @@ impl Connection {
 
     fn ready(&self, flags: PollFlags, deadline: Deadline) -> Result<()> {
         let mut fds = [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)];
+        let what = if flags == PollFlags::OUT { SEND } else { "receive a message" };
         match poll(&mut fds, deadline.timeout()) {
-            Ok(0) => Err(Error::new("wait for a connection", Kind::TimedOut)),
+            Ok(0) => Err(Error::new(what, Kind::TimedOut)),
             Ok(_) => Ok(()),
-            Err(errno) => Err(Error::os("wait for a connection", errno)),
+            Err(errno) => Err(Error::os(what, errno)),
         }
     }
 }
