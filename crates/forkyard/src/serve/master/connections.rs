@@ -137,7 +137,7 @@ impl Connections {
         self.board.announce(index as usize, number, accepted, &peer);
         self.entries[index as usize] =
             Some(Entry { number, peer, accepted, handed: None, child: None, again: false });
-        Some(Handed { fd, index, number, accepted, peer, neighbours: 0 })
+        Some(Handed { fd, index, number, accepted, peer, neighbours: 0, toward: None })
     }
 
     /// Counts a connection as admitted.
@@ -245,6 +245,47 @@ impl Connections {
         }
         self.unclaimed = kept;
         generations
+    }
+
+    /// The children with a lane of their own that have not claimed what they were handed before then.
+    pub(super) fn late(&self, before: u64) -> Vec<u32> {
+        let late = self.unclaimed.iter().filter(|(since, _)| *since <= before);
+        let mut children: Vec<u32> =
+            late.filter_map(|(_, handed)| self.get(handed.index as usize)?.child).collect();
+        children.sort_unstable();
+        children.dedup();
+        children
+    }
+
+    /// Gives what is not claimed as long again.
+    pub(super) fn wait_longer(&mut self, now: u64) {
+        self.unclaimed.iter_mut().for_each(|(since, _)| *since = now);
+    }
+
+    /// A worker gives a connection back: it is the master's again, as before it was handed off. `None` if it was not that worker's.
+    pub(super) fn give_back(
+        &mut self,
+        fd: OwnedFd,
+        index: u32,
+        number: u64,
+        from: u32,
+        toward: Option<u32>,
+    ) -> Option<Handed> {
+        self.drop_claimed();
+        let entry = self.entries.get_mut(index as usize).and_then(Option::as_mut);
+        let entry = entry.filter(|entry| entry.number == number && entry.child == Some(from))?;
+        let serving = Tag { number, state: ConnectionState::Serving, child: from };
+        let handed = Tag { state: ConnectionState::Handed, child: 0, ..serving };
+        if !self.board.change_tag(index as usize, serving, handed) {
+            return None;
+        }
+        entry.handed = None;
+        entry.child = None;
+        let Entry { peer, accepted, .. } = *entry;
+        let neighbours = self.neighbours(peer.address()) as u64;
+        // Whoever gave it back without having been asked has nobody in mind.
+        let toward = toward.or(Some(u32::MAX));
+        Some(Handed { fd, index, number, accepted, peer, neighbours, toward })
     }
 
     /// A connection is over. Its line is free, and one that was parked for it may be admitted.

@@ -96,6 +96,8 @@ impl Master {
         self.report(&Event::Upgrading);
         self.end_page();
         self.retire_all();
+        let slots: Vec<u32> = self.children.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.take_returned(slot, usize::MAX));
         for generation in &mut self.generations {
             generation.end_zygote();
         }
