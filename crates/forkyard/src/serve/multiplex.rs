@@ -56,6 +56,8 @@ struct Worker<'a> {
     relieved: bool,
     pace: Pace,
     now: u64,
+    /// When it last looked for connections that are overdue.
+    checked: u64,
 }
 
 /// Whether the worker has had something to do whenever it looked.
@@ -85,6 +87,7 @@ pub(super) fn serve(desk: &Desk<'_>, lane: BorrowedFd<'_>, change: Change) -> Re
         relieved: false,
         pace,
         now: 0,
+        checked: 0,
     };
     worker.run(lane)
 }
@@ -113,7 +116,8 @@ impl Worker<'_> {
                     None => open = open && self.take(lane)?,
                 }
             }
-            if tick.is_some() {
+            if tick.is_some_and(|tick| u128::from(self.now - self.checked) >= tick.as_nanos()) {
+                self.checked = self.now;
                 self.end_overdue();
             }
         }
