@@ -10,7 +10,7 @@ use forkyard_sys::{Errno, handover, mask, wait};
 use super::super::event::Event;
 use super::super::handoff::Handed;
 use super::super::peer::Peer;
-use super::super::scoreboard::{Cell, ChildState, Fact, Words};
+use super::super::scoreboard::{Cell, ChildState, ConnectionState, Fact, Words};
 use super::super::upgrade::{self, KeptChild, KeptConnection, Served, State};
 use super::children::Child;
 use super::stop::Phase;
@@ -125,7 +125,10 @@ impl Master {
         state.started = self.board.fact(Fact::Started);
         state.counts = self.board.export();
         for (slot, child) in self.children.iter() {
-            let serving = self.connections.handed().filter(|(index, _)| self.board.tag(*index).child == slot);
+            let tag = |index| self.board.tag(index);
+            // One that is over is among the counts already.
+            let is_served = |index| tag(index).child == slot && tag(index).state == ConnectionState::Serving;
+            let serving = self.connections.handed().filter(|(index, _)| is_served(*index));
             let serving = serving.map(|(_, entry)| Served {
                 number: entry.number,
                 peer: entry.peer.words(),
