@@ -149,7 +149,18 @@ pub(super) fn run(server: Server, handler: Handler) -> Result<Stats> {
     result.map(|()| stats)
 }
 
+/// Descriptors that a process of the server needs: its own, or a program's three.
+const FILES: u64 = 16;
+const FILES_OF_PROGRAM: u64 = 3;
+
 fn check(config: &Config, handler: &Handler) -> Result<()> {
+    let needed = if matches!(handler, Handler::Program(_)) { FILES_OF_PROGRAM } else { FILES };
+    if let Some(Some(few)) =
+        config.rights.soft_limit(Resource::NOFILE.name()).filter(|few| *few < Some(needed))
+    {
+        let why = format!("nofile={few} leaves its processes too few descriptors; they need {needed}");
+        return Err(Error::new("limit the server's children", Kind::Invalid(why)));
+    }
     let Handler::Program(args) = handler else { return Ok(()) };
     if config.mode == Mode::Prefork {
         let why = "a program is executed in place of its process: use process mode".to_owned();
