@@ -26,10 +26,12 @@ const LANE: u64 = 0;
 const EVENTS: usize = 256;
 /// Connections taken from the lane before those in service get their turn.
 const TAKEN_AT_ONCE: usize = 16;
-/// One in so many looks at the kernel is made without waiting: if it finds something, there was no time to sleep.
-const SAMPLED: u32 = 8;
-/// For how long a worker has to be busy to say so.
-const WINDOW_NS: u64 = 100_000_000;
+/// After so many events a look at the kernel is made without waiting: if it finds something, there was no time to sleep.
+const SAMPLED: usize = 16;
+/// For how long a worker has to be busy to say so, at least and at most.
+const WINDOW_NS: std::ops::RangeInclusive<u64> = 100_000_000..=1_000_000_000;
+/// How often it has to have looked in that time.
+const SAMPLES: u32 = 4;
 
 /// A connection in service.
 struct Link {
@@ -63,7 +65,7 @@ struct Worker<'a> {
 /// Whether the worker has had something to do whenever it looked.
 #[derive(Default)]
 struct Pace {
-    looks: u32,
+    events: usize,
     samples: u32,
     empty: u32,
     since: u64,
@@ -127,7 +129,7 @@ impl Worker<'_> {
     /// Waits for something to do, and finds out now and then whether that takes any time.
     fn look(&mut self, ready: &mut Vec<Ready>, tick: Option<Duration>) -> Result<()> {
         let several = self.links.len() > self.free.len() + 1;
-        if several && self.pace.is_due() {
+        if several && self.pace.is_due(ready.len()) {
             self.epoll.wait(ready, Some(Duration::ZERO))?;
             let now = monotonic_ns();
             if self.pace.note(!ready.is_empty(), now) {
@@ -261,23 +263,27 @@ impl Worker<'_> {
 }
 
 impl Pace {
-    fn is_due(&mut self) -> bool {
-        self.looks = (self.looks + 1) % SAMPLED;
-        self.looks == 0
+    fn is_due(&mut self, events: usize) -> bool {
+        self.events += events;
+        let due = self.events >= SAMPLED;
+        if due {
+            self.events = 0;
+        }
+        due
     }
 
     /// Notes what a look found; true if a window is over in which next to none found nothing.
     fn note(&mut self, found: bool, now: u64) -> bool {
-        if self.samples == 0 {
-            self.since = now;
+        if self.samples == 0 || now.saturating_sub(self.since) > *WINDOW_NS.end() {
+            *self = Pace { since: now, ..Pace::default() };
         }
         self.samples += 1;
         self.empty += u32::from(!found);
-        if now.saturating_sub(self.since) < WINDOW_NS {
+        if now.saturating_sub(self.since) < *WINDOW_NS.start() || self.samples < SAMPLES {
             return false;
         }
-        let busy = self.samples >= 4 && 8 * self.empty <= self.samples;
-        *self = Pace { looks: self.looks, ..Pace::default() };
+        let busy = 8 * self.empty <= self.samples;
+        *self = Pace::default();
         busy
     }
 }
@@ -329,13 +335,13 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pace, WINDOW_NS};
+    use super::{Pace, SAMPLED, WINDOW_NS};
 
     #[test]
     fn a_worker_is_busy_that_finds_something_almost_whenever_it_looks() {
         let told = |empty: fn(u64) -> bool| {
             let mut pace = Pace::default();
-            (0..64).filter(|&at| pace.note(!empty(at), at * WINDOW_NS / 10)).count()
+            (0..64).filter(|&at| pace.note(!empty(at), at * WINDOW_NS.start() / 10)).count()
         };
         assert_eq!(told(|_| false), 5, "once a window");
         assert_eq!(told(|at| at % 16 == 0), 5);
@@ -346,13 +352,14 @@ mod tests {
     #[test]
     fn a_long_sleep_is_not_a_busy_time() {
         let mut pace = Pace::default();
-        assert!(!pace.note(true, 1));
-        assert!(!pace.note(true, 100 * WINDOW_NS));
+        assert!((0..3).all(|at| !pace.note(true, at)));
+        assert!((0..3).all(|at| !pace.note(true, 10 * WINDOW_NS.end() + at)));
     }
 
     #[test]
-    fn one_look_in_eight_is_a_sample() {
+    fn the_look_after_many_events_is_a_sample_and_few_have_to_add_up() {
         let mut pace = Pace::default();
-        assert_eq!((0..80).filter(|_| pace.is_due()).count(), 10);
+        assert!(pace.is_due(10 * SAMPLED));
+        assert_eq!((0..10 * SAMPLED).filter(|_| pace.is_due(1)).count(), 10);
     }
 }

@@ -138,9 +138,6 @@ impl Master {
         let claimer = self.children.get_mut(tag.child).map(|child| (child.generation, child.has_lane()));
         let (generation, own) = claimer.unwrap_or((0, false));
         self.connections.was_claimed(index, monotonic_ns(), generation, own.then_some(tag.child));
-        if let Some(child) = self.children.get_mut(tag.child).filter(|_| own) {
-            child.handed += 1;
-        }
         if let Some(generation) = self.generation(generation).filter(|_| !own) {
             generation.unfinished += 1;
         }
@@ -199,17 +196,11 @@ impl Master {
         self.starts.hurry();
         self.accepts.hurry();
         let Some((_, generation)) = entry.handed else { return };
-        match entry.child {
-            Some(slot) => {
-                if let Some(child) = self.children.get_mut(slot) {
-                    child.unfinished = child.unfinished.saturating_sub(1);
-                }
-            }
-            None => {
-                if let Some(generation) = self.generation(generation) {
-                    generation.unfinished = generation.unfinished.saturating_sub(1);
-                }
-            }
+        if entry.child.is_some() {
+            return;
+        }
+        if let Some(generation) = self.generation(generation) {
+            generation.unfinished = generation.unfinished.saturating_sub(1);
         }
     }
 
@@ -267,11 +258,7 @@ impl Master {
                 generation.empty_lane();
             }
         }
-        let taken = self.connections.take_back(child);
-        if let Some(child) = child.and_then(|slot| self.children.get_mut(slot)) {
-            child.handed = child.handed.saturating_sub(taken.len() as u64);
-        }
-        for id in taken {
+        for id in self.connections.take_back(child) {
             if let Some(generation) = self.generation(id).filter(|_| child.is_none()) {
                 generation.unfinished = generation.unfinished.saturating_sub(1);
             }

@@ -21,7 +21,7 @@ pub(super) struct Child {
     pub(super) generation: u64,
     /// Its own lane, if it has one.
     lane: Lane,
-    /// Connections in service, of those sent down its own lane.
+    /// Connections that came down its own lane and are not over, when they were last counted.
     pub(super) unfinished: usize,
     /// It did not take what it was sent in time: what it had done by then.
     pub(super) stuck: Option<(u64, u64)>,
@@ -119,7 +119,6 @@ impl Child {
     pub(super) fn send(&mut self, handed: &Handed) -> Result<()> {
         let Lane::Open(to) = &self.lane else { return Err(forkyard_sys::Errno::PIPE) };
         handoff::send(to.as_fd(), handed)?;
-        self.unfinished += 1;
         self.handed += 1;
         Ok(())
     }

@@ -192,6 +192,11 @@ impl Connections {
         !self.unclaimed.is_empty()
     }
 
+    /// The children whose own lanes hold what is not claimed, one for each.
+    pub(super) fn unclaimed_by(&self) -> impl Iterator<Item = u32> {
+        self.unclaimed.iter().filter_map(|(_, handed)| self.get(handed.index as usize)?.child)
+    }
+
     /// Since when the oldest one has been waiting for its claim.
     pub(super) fn unclaimed_since(&self) -> Option<u64> {
         self.unclaimed.front().map(|(since, _)| *since)
@@ -200,7 +205,7 @@ impl Connections {
     /// Lets go of copies that children have claimed. What was handed off more than once is kept, to be hung up when it is
     /// over: who else has a copy would keep the client waiting for the end.
     pub(super) fn drop_claimed(&mut self) {
-        let (board, entries, copies) = (&self.board, &self.entries, &mut self.copies);
+        let (board, entries, copies) = (&self.board, &mut self.entries, &mut self.copies);
         let claimed = |handed: &Handed| {
             let tag = board.tag(handed.index as usize);
             tag.state != ConnectionState::Handed || tag.number != handed.number
@@ -213,8 +218,11 @@ impl Connections {
                 self.unclaimed.push_back((since, handed));
                 continue;
             }
-            let entry = entries.get(handed.index as usize).and_then(Option::as_ref);
-            if entry.is_some_and(|entry| entry.number == handed.number && entry.again) {
+            let entry = entries.get_mut(handed.index as usize).and_then(Option::as_mut);
+            let Some(entry) = entry.filter(|entry| entry.number == handed.number) else { continue };
+            // Of those it was handed to, perhaps not the last one.
+            entry.child = entry.child.map(|_| board.tag(handed.index as usize).child);
+            if entry.again {
                 copies.insert(handed.index, handed.fd);
             }
         }

@@ -406,7 +406,7 @@ impl Master {
                     None => return,
                 }
             } else {
-                self.note_finished_of_workers();
+                self.count_unfinished();
                 let open = self.children.iter_mut().filter(|(_, child)| child.is_open());
                 match open.min_by_key(|(_, child)| child.unfinished) {
                     Some((_, child)) => child.retire(),

@@ -16,9 +16,9 @@ use super::stop::Phase;
 /// More than a worker gets to hear of at once make it no faster; and so many a killed one takes along.
 const GATHERED: u64 = 256;
 /// Loads are compared over a time of so long at least and at most: the kernel's ticks are 10 ms.
-const SPAN_NS: std::ops::RangeInclusive<u64> = 50_000_000..=1_000_000_000;
+const SPAN_NS: std::ops::RangeInclusive<u64> = 50_000_000..=3_000_000_000;
 /// A worker that was busy so lately is.
-const LATELY_NS: u64 = 300_000_000;
+const LATELY_NS: u64 = 1_000_000_000;
 /// Connections taken back from one worker before others get their turn.
 pub(super) const RETURNED_AT_ONCE: usize = 64;
 
@@ -55,7 +55,7 @@ impl Master {
     /// The worker for a connection: the one that it was given back for; else the fullest that has time and room; else the one with
     /// the fewest. One that does not take what it is sent is the last choice.
     pub(super) fn worker_for(&mut self, handed: &Handed) -> Option<u32> {
-        self.note_finished_of_workers();
+        self.count_unfinished();
         let now = monotonic_ns();
         let open: Vec<(u32, &Child)> = self.children.iter().filter(|(_, child)| child.is_open()).collect();
         let well = open.iter().filter(|(slot, child)| !self.is_stuck(*slot, child));
@@ -73,12 +73,18 @@ impl Master {
         chosen.map(|(slot, _)| *slot)
     }
 
-    /// Each worker's count of connections in service, from what it says itself.
-    pub(super) fn note_finished_of_workers(&mut self) {
+    /// Each worker's connections: those that it serves by its own account, and those it has not claimed.
+    pub(super) fn count_unfinished(&mut self) {
+        self.connections.drop_claimed();
         for (slot, child) in self.children.iter_mut().filter(|(_, child)| child.is_open()) {
             let cell = |cell| self.board.cell(slot as usize, cell);
             let gone = cell(Cell::Finished).saturating_add(cell(Cell::Returned));
-            child.unfinished = usize::try_from(child.handed.saturating_sub(gone)).unwrap_or(0);
+            child.unfinished = usize::try_from(cell(Cell::Taken).saturating_sub(gone)).unwrap_or(0);
+        }
+        for slot in self.connections.unclaimed_by() {
+            if let Some(child) = self.children.get_mut(slot) {
+                child.unfinished = child.unfinished.saturating_add(1);
+            }
         }
     }
 
