@@ -18,13 +18,22 @@ const CONCURRENCY: usize = 16;
 /// A command line that starts a server; an error if it is not installed.
 type Start = Result<Vec<OsString>, String>;
 
-/// Measures everything and adds it to the report.
+/// Measures everything that is wanted and adds it to the report.
 pub fn run(options: &Options, report: &mut Report) {
-    report.add(&process_per_connection(options));
-    report.add(&program_per_connection(options, beside("upper"), CAPITALS, Some(Budget::AtLeast(1.2))));
-    report.add(&program_per_connection(options, "/bin/cat".into(), ECHO, None));
-    for connections in [16, 64] {
-        report.add(&kept(options, connections));
+    let process = "a process per connection";
+    let program = "a program per connection";
+    let kept = "kept connections";
+    if options.wants(process) {
+        report.add(&process_per_connection(options));
+    }
+    if options.wants(program) {
+        report.add(&program_per_connection(options, beside("upper"), CAPITALS, Some(Budget::AtLeast(1.2))));
+        report.add(&program_per_connection(options, "/bin/cat".into(), ECHO, None));
+    }
+    if options.wants(kept) {
+        for connections in [16, 64] {
+            report.add(&self::kept(options, connections));
+        }
     }
 }
 

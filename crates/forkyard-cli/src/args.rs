@@ -86,6 +86,10 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     };
     let task = match cli.command {
         Command::Serve(serve) => {
+            if argv.last().is_some_and(|word| word == "--") {
+                let why = "the program after -- is missing; name one, or leave out --";
+                return Err(refusal(wrong("serve", ErrorKind::ValueValidation, why), None));
+            }
             let of = |name| matches.subcommand_matches("serve").and_then(|serve| serve.value_source(name));
             let given = |name| of(name).unwrap_or(ValueSource::DefaultValue);
             serving(*serve, given("bind"), given("handler"))

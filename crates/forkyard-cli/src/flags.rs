@@ -64,7 +64,7 @@ pub(crate) enum Command {
 pub(crate) enum Mode {
     /// A process of its own for every connection; spare ones are kept warm
     Process,
-    /// Long-lived workers, each serving one connection after the other
+    /// Long-lived workers, each serving many connections
     Prefork,
 }
 

@@ -51,6 +51,7 @@ fn what_is_mistyped_is_named_with_what_to_write() {
         (&["serve", "-c", "0"], "1..=65536"),
         (&["serve", "--rlimit", "files=3"], "nofile"),
         (&["serve", "echo", "--", "cat"], "leave out one"),
+        (&["serve", "--"], "the program after -- is missing"),
         (&["serve", "--config", "/nonexistent/file"], "/nonexistent/file"),
         (&["connect"], "<ADDRESS>"),
         (&["connect", "localhost"], "port is missing"),

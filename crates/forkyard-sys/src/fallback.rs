@@ -1,7 +1,7 @@
 //! Fallbacks for older kernels, and the switch that forces them in tests.
 //!
 //! `FORKYARD_TEST_FALLBACK` holds a comma list of features that this process and its children pretend not to
-//! have: `clone3`, `clone-parent`, `close-range`, `pidfd-info`, `futex-waitv`, or `all`. It is read once and ignored in a
+//! have: `clone3`, `clone-parent`, `close-range`, `pidfd-info`, `futex-waitv`, `memfd-exec`, `cpu-times`, or `all`. It is read once and ignored in a
 //! set-uid program. It never enables anything: it can only make Forkyard take the slower way.
 //!
 //! # Safety
@@ -25,18 +25,21 @@ pub enum Feature {
     FutexWaitv,
     /// Executing a memfd, refused by `vm.memfd_noexec` and some sandboxes: a clone of the zygote instead.
     MemfdExec,
+    /// Times of the processors in `/proc/stat`, hidden in some sandboxes: all count as idle instead.
+    CpuTimes,
 }
 
 /// The environment variable that forces fallbacks.
 pub const VARIABLE: &str = "FORKYARD_TEST_FALLBACK";
 
-const NAMES: [(Feature, &str); 6] = [
+const NAMES: [(Feature, &str); 7] = [
     (Feature::Clone3, "clone3"),
     (Feature::CloneParent, "clone-parent"),
     (Feature::CloseRange, "close-range"),
     (Feature::PidfdInfo, "pidfd-info"),
     (Feature::FutexWaitv, "futex-waitv"),
     (Feature::MemfdExec, "memfd-exec"),
+    (Feature::CpuTimes, "cpu-times"),
 ];
 
 /// True if a test asked to do without this feature.

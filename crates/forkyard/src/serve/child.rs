@@ -137,7 +137,8 @@ fn warm_up(inherited: &Inherited) {
         let board = Board::create(1, 1)?;
         let ((to, lane), (client, fd)) = (socket::pair()?, socket::pair()?);
         board.announce(0, 1, 0, &Peer::Unix);
-        let handed = Handed { fd, index: 0, number: 1, accepted: 0, peer: Peer::Unix, neighbours: 1 };
+        let peer = Peer::Unix;
+        let handed = Handed { fd, index: 0, number: 1, accepted: 1, peer, neighbours: 1, toward: None };
         handoff::send(to.as_fd(), &handed)?;
         drop(handed);
         net::send(&client, b"a", true)?;
@@ -227,7 +228,7 @@ fn serve_from(
                     served += 1;
                 }
             }
-            Packet::Nothing => {}
+            Packet::Nothing | Packet::Relieve | Packet::Returned(..) => {}
             Packet::Quit | Packet::End => {
                 desk.enter(ChildState::Leaving);
                 return Ok(());
@@ -300,6 +301,17 @@ impl Desk<'_> {
         if self.board.bell_wanted(Bell::Finished) {
             self.bell.notify();
         }
+    }
+
+    /// When a connection was claimed first, by whomever.
+    pub(super) fn claimed_at(&self, index: usize) -> u64 {
+        self.board.claimed_at(index)
+    }
+
+    /// Says that it has been busy all the time.
+    pub(super) fn tell_busy(&self, now: u64) {
+        self.set(Cell::Busy, now);
+        self.bell.notify();
     }
 
     /// A child that serves once reads the clock twice: not worth the page that the faster way needs.

@@ -7,7 +7,7 @@
 //! Killed here: a Unix listener's file stays, nobody answers on it, and the next server replaces it.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -42,8 +42,8 @@ pub(super) struct SocketFile {
 }
 
 impl Listener {
-    /// Opens a listener, or takes the one that was kept through an upgrade.
-    pub(super) fn open(address: &Address, backlog: u32) -> Result<Listener> {
+    /// Opens a listener, or takes the one that was kept through an upgrade. None of those opened before was inherited under its own number.
+    pub(super) fn open(address: &Address, backlog: u32, before: &[Listener]) -> Result<Listener> {
         let asked = address.to_string();
         if let Some(kept) = super::upgrade::kept_listener(&asked) {
             return Ok(kept);
@@ -59,7 +59,9 @@ impl Listener {
             }
             Address::Inherited(number) => {
                 let hint = "it must be an open, listening stream socket";
-                (net::inherited(*number).map_err(|e| Error::os_hint(what(), e, hint))?, None)
+                let own = before.iter().any(|listener| listener.fd.as_raw_fd() == *number);
+                let inherited = if own { Err(Errno::BADF) } else { net::inherited(*number) };
+                (inherited.map_err(|e| Error::os_hint(what(), e, hint))?, None)
             }
         };
         let address = match net::local(&fd) {
@@ -101,6 +103,7 @@ impl Drop for Listener {
 
 fn refused(what: String, errno: Errno, address: Option<&SocketAddr>) -> Error {
     let hint = match (errno, address) {
+        (Errno::ADDRINUSE, None) => "another server listens there; choose another path",
         (Errno::ADDRINUSE, _) => {
             "another server listens there; choose another address, or port 0 for any free port"
         }
@@ -164,4 +167,20 @@ pub(super) fn passed() -> Vec<Address> {
     }
     let count = number("LISTEN_FDS").filter(|count| (0..=1024).contains(count)).unwrap_or(0);
     (LISTEN_FDS_START..LISTEN_FDS_START + count).map(Address::Inherited).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::{Address, Listener};
+
+    #[test]
+    fn a_listener_of_ones_own_is_not_taken_for_an_inherited_one() {
+        let own = Listener::open(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 1, &[]).unwrap();
+        let number = Address::Inherited(own.fd.as_raw_fd());
+        let error = Listener::open(&number, 1, std::slice::from_ref(&own)).unwrap_err();
+        assert!(error.to_string().contains("it must be an open, listening"), "{error}");
+        assert_eq!(Listener::open(&number, 1, &[]).unwrap().address, own.address);
+    }
 }

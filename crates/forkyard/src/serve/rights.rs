@@ -51,6 +51,11 @@ impl Rights {
         Ok(self)
     }
 
+    /// The soft limit of a resource that children have, if it is another one than the server's.
+    pub(super) fn soft_limit(&self, name: &str) -> Option<Option<u64>> {
+        self.limits.iter().rev().find(|(limited, ..)| limited == name).map(|&(_, soft, _)| soft)
+    }
+
     /// The children, and what they execute, can never gain privileges (prctl(2), `PR_SET_NO_NEW_PRIVS`).
     #[must_use]
     pub fn no_new_privs(mut self) -> Rights {

@@ -269,9 +269,12 @@ impl Builder {
         // Looked up now: later the file may be another one.
         let _ = upgrade::program();
         let backlog = self.config.backlog;
-        let listeners = self.addresses.iter().map(|address| Listener::open(address, backlog));
+        let mut listeners = Vec::with_capacity(self.addresses.len());
+        for address in &self.addresses {
+            listeners.push(Listener::open(address, backlog, &listeners)?);
+        }
         Ok(Server {
-            listeners: listeners.collect::<Result<_>>()?,
+            listeners,
             status: self.config.status.map(open_status).transpose()?,
             config: self.config,
             control: Control::new()?,

@@ -193,3 +193,12 @@ fn a_right_that_cannot_be_dropped_keeps_the_server_from_starting() {
     let error = Running::try_start(&spec).err().unwrap();
     assert!(error.contains("nofile"), "{error}");
 }
+
+#[test]
+fn too_few_descriptors_keep_the_server_from_starting() {
+    let spec = Spec { rlimits: vec!["nofile=15".to_owned()], ..Spec::default() };
+    for prefork in [false, true] {
+        let error = Running::try_start(&Spec { prefork, ..spec.clone() }).err().unwrap();
+        assert!(error.contains("they need 16"), "{error}");
+    }
+}

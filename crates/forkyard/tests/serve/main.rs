@@ -7,5 +7,6 @@ mod doors;
 mod kills;
 mod limits;
 mod orders;
+mod spread;
 mod status;
 mod support;

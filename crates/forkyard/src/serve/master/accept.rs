@@ -100,7 +100,7 @@ impl Master {
             self.connections.pending.rotate_right(usize::from(!done));
             return done;
         }
-        let sent = if self.shared { self.send_shared(&handed) } else { self.send_to_least(&handed) };
+        let sent = if self.shared { self.send_shared(&handed) } else { self.send_to_worker(&handed) };
         let Some((generation, child)) = sent else {
             let waits = if self.executes_at_need() { self.execute_small(handed) } else { Some(handed) };
             let done = waits.is_none();
@@ -157,11 +157,10 @@ impl Master {
         Some((generation.id, None))
     }
 
-    /// Sends to the worker with the fewest connections.
-    fn send_to_least(&mut self, handed: &Handed) -> Option<(u64, Option<u32>)> {
-        self.note_finished_of_workers();
-        let open = self.children.iter_mut().filter(|(_, child)| child.is_open());
-        let (slot, child) = open.min_by_key(|(_, child)| child.unfinished)?;
+    /// Sends to the worker that `workers.rs` chooses.
+    fn send_to_worker(&mut self, handed: &Handed) -> Option<(u64, Option<u32>)> {
+        let slot = self.worker_for(handed)?;
+        let child = self.children.get_mut(slot)?;
         child.send(handed).ok()?;
         let generation = child.generation;
         if child.most > 0 && child.handed >= child.most {
@@ -197,17 +196,11 @@ impl Master {
         self.starts.hurry();
         self.accepts.hurry();
         let Some((_, generation)) = entry.handed else { return };
-        match entry.child {
-            Some(slot) => {
-                if let Some(child) = self.children.get_mut(slot) {
-                    child.unfinished = child.unfinished.saturating_sub(1);
-                }
-            }
-            None => {
-                if let Some(generation) = self.generation(generation) {
-                    generation.unfinished = generation.unfinished.saturating_sub(1);
-                }
-            }
+        if entry.child.is_some() {
+            return;
+        }
+        if let Some(generation) = self.generation(generation) {
+            generation.unfinished = generation.unfinished.saturating_sub(1);
         }
     }
 
@@ -244,7 +237,10 @@ impl Master {
             return;
         }
         self.connections.drop_claimed();
-        if self.connections.unclaimed_since() == Some(since) && self.shared && self.may_start() {
+        if !self.shared {
+            return self.hurry_workers();
+        }
+        if self.connections.unclaimed_since() == Some(since) && self.may_start() {
             self.take_back(None);
             if let Err(error) = self.start_common(1) {
                 self.back_off(error);

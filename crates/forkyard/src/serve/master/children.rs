@@ -1,12 +1,13 @@
 //! The children that the master knows of: slots of the scoreboard, pidfds, lanes.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use forkyard_sys::epoll::Epoll;
 use forkyard_sys::exec::{Launch, Spawned};
 use forkyard_sys::wait::{self, ExitStatus};
-use forkyard_sys::{Result, pidfd};
+use forkyard_sys::{Result, net, pidfd};
 
-use super::super::handoff::{self, Handed};
+use super::super::handoff::{self, Handed, Packet};
 use super::super::scoreboard::Board;
 use crate::process::template::Started;
 
@@ -18,10 +19,16 @@ pub(super) struct Child {
     pub(super) outcome: Option<u32>,
     /// The generation it belongs to; 0 is from before an upgrade.
     pub(super) generation: u64,
-    /// Its own lane, if it has one and may still get connections.
+    /// Its own lane, if it has one.
     lane: Lane,
-    /// Connections in service, of those sent down its own lane.
+    /// Connections that came down its own lane and are not over, when they were last counted.
     pub(super) unfinished: usize,
+    /// It did not take what it was sent in time: what it had done by then.
+    pub(super) stuck: Option<(u64, u64)>,
+    /// The worker that gets the connections which it gives back.
+    pub(super) gives_to: Option<u32>,
+    /// Requests it had answered when loads were last compared.
+    pub(super) seen: u64,
     /// Connections it was ever sent down its own lane, and after how many it is replaced.
     pub(super) handed: u64,
     pub(super) most: u64,
@@ -39,8 +46,10 @@ pub(super) struct Child {
 enum Lane {
     /// It shares its generation's.
     Common,
-    /// Its own: the sending end.
+    /// Its own: the master's end.
     Open(OwnedFd),
+    /// Nothing more is sent either way; what it gave back before that may still be in there.
+    Ended(OwnedFd),
     Closed,
 }
 
@@ -53,6 +62,9 @@ impl Child {
             generation,
             lane: lane.map_or(Lane::Common, Lane::Open),
             unfinished: 0,
+            stuck: None,
+            gives_to: None,
+            seen: 0,
             handed: 0,
             most,
             leaving: false,
@@ -77,6 +89,9 @@ impl Child {
             generation: 0,
             lane: Lane::Common,
             unfinished: 0,
+            stuck: None,
+            gives_to: None,
+            seen: 0,
             handed: 0,
             most: 0,
             leaving: true,
@@ -104,16 +119,58 @@ impl Child {
     pub(super) fn send(&mut self, handed: &Handed) -> Result<()> {
         let Lane::Open(to) = &self.lane else { return Err(forkyard_sys::Errno::PIPE) };
         handoff::send(to.as_fd(), handed)?;
-        self.unfinished += 1;
         self.handed += 1;
         Ok(())
     }
 
     /// No more connections down its own lane.
     pub(super) fn retire(&mut self) {
-        if self.is_open() {
-            self.lane = Lane::Closed;
+        if let Lane::Open(to) = std::mem::replace(&mut self.lane, Lane::Closed) {
+            // Both ways at once: what it would give back from now on stays with it.
+            let _ = net::hang_up(&to);
+            self.lane = Lane::Ended(to);
             self.leaving = true;
+        }
+    }
+
+    /// The master's end of its own lane, while that may hold something.
+    pub(super) fn lane(&self) -> Option<BorrowedFd<'_>> {
+        match &self.lane {
+            Lane::Open(to) | Lane::Ended(to) => Some(to.as_fd()),
+            Lane::Common | Lane::Closed => None,
+        }
+    }
+
+    /// A connection that it has given back: fd, line, number. A lane that is over is watched no longer.
+    pub(super) fn take_returned(&mut self, epoll: &Epoll) -> Option<(OwnedFd, u32, u64)> {
+        let mut ends = 0;
+        while let Ok(packet) = handoff::receive(self.lane()?, false) {
+            match packet {
+                Packet::Returned(fd, index, number) => return Some((fd, index, number)),
+                Packet::Nothing => return None,
+                // The end of a worker that had not taken everything is told before what it sent.
+                Packet::End if ends == 0 => ends += 1,
+                Packet::End => {
+                    // ENOENT: that is done already.
+                    let _ = self.lane().map(|lane| epoll.remove(lane));
+                    if matches!(self.lane, Lane::Ended(_)) {
+                        self.lane = Lane::Closed;
+                    }
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Asks it to give connections back, for another worker.
+    pub(super) fn relieve(&mut self, to: u32) {
+        if let Lane::Open(lane) = &self.lane {
+            // No room: it is asked again while it says that it is busy.
+            if handoff::send_relieve(lane.as_fd()).is_ok() {
+                self.gives_to = Some(to);
+            }
         }
     }
 

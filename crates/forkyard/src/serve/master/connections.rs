@@ -137,7 +137,7 @@ impl Connections {
         self.board.announce(index as usize, number, accepted, &peer);
         self.entries[index as usize] =
             Some(Entry { number, peer, accepted, handed: None, child: None, again: false });
-        Some(Handed { fd, index, number, accepted, peer, neighbours: 0 })
+        Some(Handed { fd, index, number, accepted, peer, neighbours: 0, toward: None })
     }
 
     /// Counts a connection as admitted.
@@ -192,6 +192,11 @@ impl Connections {
         !self.unclaimed.is_empty()
     }
 
+    /// The children whose own lanes hold what is not claimed, one for each.
+    pub(super) fn unclaimed_by(&self) -> impl Iterator<Item = u32> {
+        self.unclaimed.iter().filter_map(|(_, handed)| self.get(handed.index as usize)?.child)
+    }
+
     /// Since when the oldest one has been waiting for its claim.
     pub(super) fn unclaimed_since(&self) -> Option<u64> {
         self.unclaimed.front().map(|(since, _)| *since)
@@ -200,7 +205,7 @@ impl Connections {
     /// Lets go of copies that children have claimed. What was handed off more than once is kept, to be hung up when it is
     /// over: who else has a copy would keep the client waiting for the end.
     pub(super) fn drop_claimed(&mut self) {
-        let (board, entries, copies) = (&self.board, &self.entries, &mut self.copies);
+        let (board, entries, copies) = (&self.board, &mut self.entries, &mut self.copies);
         let claimed = |handed: &Handed| {
             let tag = board.tag(handed.index as usize);
             tag.state != ConnectionState::Handed || tag.number != handed.number
@@ -213,8 +218,11 @@ impl Connections {
                 self.unclaimed.push_back((since, handed));
                 continue;
             }
-            let entry = entries.get(handed.index as usize).and_then(Option::as_ref);
-            if entry.is_some_and(|entry| entry.number == handed.number && entry.again) {
+            let entry = entries.get_mut(handed.index as usize).and_then(Option::as_mut);
+            let Some(entry) = entry.filter(|entry| entry.number == handed.number) else { continue };
+            // Of those it was handed to, perhaps not the last one.
+            entry.child = entry.child.map(|_| board.tag(handed.index as usize).child);
+            if entry.again {
                 copies.insert(handed.index, handed.fd);
             }
         }
@@ -245,6 +253,47 @@ impl Connections {
         }
         self.unclaimed = kept;
         generations
+    }
+
+    /// The children with a lane of their own that have not claimed what they were handed before then.
+    pub(super) fn late(&self, before: u64) -> Vec<u32> {
+        let late = self.unclaimed.iter().filter(|(since, _)| *since <= before);
+        let mut children: Vec<u32> =
+            late.filter_map(|(_, handed)| self.get(handed.index as usize)?.child).collect();
+        children.sort_unstable();
+        children.dedup();
+        children
+    }
+
+    /// Gives what is not claimed as long again.
+    pub(super) fn wait_longer(&mut self, now: u64) {
+        self.unclaimed.iter_mut().for_each(|(since, _)| *since = now);
+    }
+
+    /// A worker gives a connection back: it is the master's again, as before it was handed off. `None` if it was not that worker's.
+    pub(super) fn give_back(
+        &mut self,
+        fd: OwnedFd,
+        index: u32,
+        number: u64,
+        from: u32,
+        toward: Option<u32>,
+    ) -> Option<Handed> {
+        self.drop_claimed();
+        let entry = self.entries.get_mut(index as usize).and_then(Option::as_mut);
+        let entry = entry.filter(|entry| entry.number == number && entry.child == Some(from))?;
+        let serving = Tag { number, state: ConnectionState::Serving, child: from };
+        let handed = Tag { state: ConnectionState::Handed, child: 0, ..serving };
+        if !self.board.change_tag(index as usize, serving, handed) {
+            return None;
+        }
+        entry.handed = None;
+        entry.child = None;
+        let Entry { peer, accepted, .. } = *entry;
+        let neighbours = self.neighbours(peer.address()) as u64;
+        // Whoever gave it back without having been asked has nobody in mind.
+        let toward = toward.or(Some(u32::MAX));
+        Some(Handed { fd, index, number, accepted, peer, neighbours, toward })
     }
 
     /// A connection is over. Its line is free, and one that was parked for it may be admitted.

@@ -301,7 +301,7 @@ fn empty(lane: BorrowedFd<'_>) -> usize {
     loop {
         match handoff::receive(lane, false) {
             // A copy; the master has kept its own.
-            Ok(Packet::Connection(_)) => {}
+            Ok(Packet::Connection(_) | Packet::Relieve | Packet::Returned(..)) => {}
             Ok(Packet::Quit) => quits += 1,
             Ok(Packet::Nothing | Packet::End) | Err(_) => return quits,
         }

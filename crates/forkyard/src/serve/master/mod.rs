@@ -9,11 +9,13 @@ mod children;
 mod connections;
 mod generation;
 mod limit;
+mod processors;
 mod program;
 mod reap;
 mod status;
 mod stop;
 mod upgrade;
+mod workers;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,6 +30,7 @@ use self::backoff::Backoff;
 use self::children::Children;
 use self::connections::Connections;
 use self::generation::Generation;
+use self::processors::Times;
 use self::status::Page;
 use self::stop::Phase;
 use self::upgrade::Probe;
@@ -52,6 +55,7 @@ enum Key {
     Probe,
     Listener(usize),
     Child(u32),
+    Lane(u32),
 }
 
 impl Key {
@@ -64,6 +68,7 @@ impl Key {
             Key::Child(slot) => 5 << 32 | u64::from(slot),
             Key::Page => 6 << 32,
             Key::Probe => 7 << 32,
+            Key::Lane(slot) => 8 << 32 | u64::from(slot),
         }
     }
 
@@ -77,6 +82,7 @@ impl Key {
             5 => Key::Child(u32::try_from(low).ok()?),
             6 => Key::Page,
             7 => Key::Probe,
+            8 => Key::Lane(u32::try_from(low).ok()?),
             _ => return None,
         })
     }
@@ -107,6 +113,10 @@ struct Master {
     next_generation: u64,
     /// Workers, or spares, to keep.
     target: usize,
+    /// Connections that are gathered on one worker.
+    gathered: usize,
+    /// When loads were last compared, and the processors' times then.
+    compared: (u64, Option<Times>),
     /// Nothing has happened for a moment: time to start spares.
     quiet: bool,
     phase: Phase,
@@ -139,7 +149,18 @@ pub(super) fn run(server: Server, handler: Handler) -> Result<Stats> {
     result.map(|()| stats)
 }
 
+/// Descriptors that a process of the server needs: its own, or a program's three.
+const FILES: u64 = 16;
+const FILES_OF_PROGRAM: u64 = 3;
+
 fn check(config: &Config, handler: &Handler) -> Result<()> {
+    let needed = if matches!(handler, Handler::Program(_)) { FILES_OF_PROGRAM } else { FILES };
+    if let Some(Some(few)) =
+        config.rights.soft_limit(Resource::NOFILE.name()).filter(|few| *few < Some(needed))
+    {
+        let why = format!("nofile={few} leaves its processes too few descriptors; they need {needed}");
+        return Err(Error::new("limit the server's children", Kind::Invalid(why)));
+    }
     let Handler::Program(args) = handler else { return Ok(()) };
     if config.mode == Mode::Prefork {
         let why = "a program is executed in place of its process: use process mode".to_owned();
@@ -195,6 +216,8 @@ impl Master {
             generations: Vec::new(),
             next_generation: 1,
             target,
+            gathered: workers::most_gathered(&config.rights),
+            compared: (0, None),
             quiet: false,
             phase: Phase::Running,
             starts: Backoff::default(),
@@ -240,7 +263,11 @@ impl Master {
                     Some(Key::Zygote) => self.zygote_event(),
                     Some(Key::Page) => self.page_event(),
                     Some(Key::Probe) => self.probe_event(),
-                    Some(Key::Bell) => drop(self.bell.take()),
+                    Some(Key::Bell) => {
+                        self.bell.take();
+                        self.relieve_busy();
+                    }
+                    Some(Key::Lane(slot)) => self.take_returned(slot, workers::RETURNED_AT_ONCE),
                     Some(Key::Control) => self.obey(),
                     Some(Key::Listener(_)) | None => {}
                 }

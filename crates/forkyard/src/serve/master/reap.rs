@@ -217,7 +217,10 @@ impl Master {
 
     pub(super) fn watch_child(&mut self, slot: u32, child: Child) -> Result<()> {
         self.board.set_cell(slot as usize, Cell::Pid, u64::from(child.pid));
-        let watched = self.epoll.add(child.pidfd(), Key::Child(slot).word(), Interest::IN);
+        let mut watched = self.epoll.add(child.pidfd(), Key::Child(slot).word(), Interest::IN);
+        if let Some(lane) = child.lane() {
+            watched = watched.and_then(|()| self.epoll.add(lane, Key::Lane(slot).word(), Interest::IN));
+        }
         self.children.insert(slot, child);
         self.board.count(Count::Started, 1);
         watched.map_err(|errno| Error::os("watch a child of the server", errno))
@@ -247,9 +250,12 @@ impl Master {
     pub(super) fn child_event(&mut self, slot: u32) {
         let Some(status) = self.children.get(slot).and_then(Child::try_reap) else { return };
         self.settle_launch(slot);
+        // What it gave back lives on.
+        self.take_returned(slot, usize::MAX);
         let Some(child) = self.children.remove(slot) else { return };
         // The zygote may hold a duplicate, so closing alone would not do. ENOENT: it was never watched.
         let _ = self.epoll.remove(child.pidfd());
+        let _ = child.lane().map(|lane| self.epoll.remove(lane));
         if let (Some(outcome), Ok(runtime)) = (child.outcome, runtime::get()) {
             runtime.board.release(outcome);
         }
@@ -370,14 +376,6 @@ impl Master {
         }
     }
 
-    /// Each worker's count of connections in service, from what it says itself.
-    pub(super) fn note_finished_of_workers(&mut self) {
-        for (slot, child) in self.children.iter_mut().filter(|(_, child)| child.is_open()) {
-            let finished = self.board.cell(slot as usize, Cell::Finished);
-            child.unfinished = usize::try_from(child.handed.saturating_sub(finished)).unwrap_or(0);
-        }
-    }
-
     /// Fresh children from a fresh zygote; the old ones finish what they serve.
     pub(super) fn reload(&mut self) {
         if self.phase != Phase::Running {
@@ -408,7 +406,7 @@ impl Master {
                     None => return,
                 }
             } else {
-                self.note_finished_of_workers();
+                self.count_unfinished();
                 let open = self.children.iter_mut().filter(|(_, child)| child.is_open());
                 match open.min_by_key(|(_, child)| child.unfinished) {
                     Some((_, child)) => child.retire(),

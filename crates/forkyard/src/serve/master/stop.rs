@@ -59,6 +59,8 @@ impl Master {
         }
         self.phase = Phase::Draining(Instant::now().checked_add(grace));
         self.close_listeners();
+        // Nobody had to know of those that are over already.
+        self.find_finished();
         let left = self.connections.admitted();
         self.report(&Event::Draining(left));
     }

@@ -10,7 +10,7 @@ use forkyard_sys::{Errno, handover, mask, wait};
 use super::super::event::Event;
 use super::super::handoff::Handed;
 use super::super::peer::Peer;
-use super::super::scoreboard::{Cell, ChildState, Fact, Words};
+use super::super::scoreboard::{Cell, ChildState, ConnectionState, Fact, Words};
 use super::super::upgrade::{self, KeptChild, KeptConnection, Served, State};
 use super::children::Child;
 use super::stop::Phase;
@@ -19,6 +19,8 @@ use crate::error::{Error, Kind, Result};
 
 /// How long the trial run may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often connections and counts are read, at most, for two readings that agree.
+const READINGS: usize = 100;
 const SIGKILL: i32 = 9;
 
 /// A trial run of the program's file.
@@ -96,6 +98,8 @@ impl Master {
         self.report(&Event::Upgrading);
         self.end_page();
         self.retire_all();
+        let slots: Vec<u32> = self.children.iter().map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.take_returned(slot, usize::MAX));
         for generation in &mut self.generations {
             generation.end_zygote();
         }
@@ -121,10 +125,24 @@ impl Master {
         state.next_number = self.connections.next_number();
         state.generation = self.board.fact(Fact::Generation);
         state.started = self.board.fact(Fact::Started);
-        state.counts = self.board.export();
+        let serving = || -> Vec<(usize, u32)> {
+            let tags = self.connections.handed().map(|(index, _)| (index, self.board.tag(index)));
+            let serving = tags.filter(|(_, tag)| tag.state == ConnectionState::Serving);
+            serving.map(|(index, tag)| (index, tag.child)).collect()
+        };
+        // What is over is among the counts, what is not will be counted by the next image: read while none of it changes.
+        let (mut before, mut served) = (Vec::new(), serving());
+        for _ in 0..READINGS {
+            if before == served && !state.counts.is_empty() {
+                break;
+            }
+            state.counts = self.board.export();
+            before = std::mem::replace(&mut served, serving());
+        }
         for (slot, child) in self.children.iter() {
-            let serving = self.connections.handed().filter(|(index, _)| self.board.tag(*index).child == slot);
-            let serving = serving.map(|(_, entry)| Served {
+            let own = served.iter().filter(|(_, child)| *child == slot);
+            let own = own.filter_map(|&(index, _)| self.connections.get(index));
+            let serving = own.map(|entry| Served {
                 number: entry.number,
                 peer: entry.peer.words(),
                 accepted: entry.accepted,

@@ -35,8 +35,8 @@ use crate::shm::Table;
 pub(super) use reader::Reader;
 use words::{ACCEPTED, BUCKETS, CHILDREN, CLAIMED, FACTS, MASTER, PEER, SERVICE, SIGNALS, WAIT, WORKERS};
 pub(super) use words::{
-    Bell, CONNECTION, Cell, ChildState, Clock, ConnectionState, Count, Fact, Line, PACKET, QUIT, Shared, Tag,
-    Words,
+    Bell, CONNECTION, Cell, ChildState, Clock, ConnectionState, Count, Fact, Line, PACKET, QUIT, RELIEVE,
+    RETURN, Shared, Tag, Words,
 };
 
 /// A process's view of the scoreboard.
@@ -186,6 +186,11 @@ impl Board {
         if let Some(word) = self.tag_word(index) {
             word.store(tag.word(), Ordering::Release);
         }
+    }
+
+    /// When a connection was claimed first.
+    pub(super) fn claimed_at(&self, index: usize) -> u64 {
+        self.load(self.connection_line(index), CLAIMED)
     }
 
     /// Master: takes back its claim for a child that could not be started.

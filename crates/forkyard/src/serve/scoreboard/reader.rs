@@ -78,7 +78,8 @@ impl Reader {
                 return None;
             }
             let served = board.cell(slot, Cell::Finished);
-            let active = board.cell(slot, Cell::Taken).saturating_sub(served);
+            let gone = served.saturating_add(board.cell(slot, Cell::Returned));
+            let active = board.cell(slot, Cell::Taken).saturating_sub(gone);
             let index = board.cell(slot, Cell::Connection).checked_sub(1);
             let tag = index.and_then(|index| usize::try_from(index).ok()).map(|index| board.tag(index));
             let connection = tag

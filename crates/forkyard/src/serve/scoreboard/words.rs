@@ -100,6 +100,12 @@ pub(crate) enum Cell {
     /// Connections finished.
     Finished,
     Requests,
+    /// Packets taken out of a lane of its own.
+    Received,
+    /// Connections claimed and then given back to the master.
+    Returned,
+    /// When it last found that it had been busy all the time; 0 for never.
+    Busy,
 }
 
 /// How far a child is.
@@ -184,8 +190,12 @@ impl Tag {
 pub(crate) const PACKET: usize = 64;
 /// A packet's first word: one child is to leave.
 pub(crate) const QUIT: u64 = 1;
-/// A packet's first word: a connection; then come its line, its number and when it was accepted.
+/// A packet's first word: a connection; then come its line, its number and when it was accepted (0: a worker has served it already).
 pub(crate) const CONNECTION: u64 = 2;
+/// A packet's first word: the worker is to give back half of the connections that wait for it.
+pub(crate) const RELIEVE: u64 = 3;
+/// A packet's first word, from a worker to the master: a connection that it gives back; then come its line and its number.
+pub(crate) const RETURN: u64 = 4;
 
 /// How many lines of children and of connections there are, as [`Fact::Shape`] tells, in a table of so many lines.
 pub(crate) fn shape(word: u64, lines: usize) -> (usize, usize) {
@@ -284,15 +294,17 @@ pub(crate) trait Words {
         })
     }
 
-    /// Child: claims a connection; false if the master has given it up.
+    /// Child: claims a connection; false if the master has given it up. `accepted` is 0 if another child has served it before.
     fn claim(&self, index: usize, number: u64, slot: u32, accepted: u64, clock: Clock) -> bool {
         let from = Tag { number, state: ConnectionState::Handed, child: 0 };
         if !self.change_tag(index, from, Tag { state: ConnectionState::Serving, child: slot, ..from }) {
             return false;
         }
-        let now = clock();
-        self.store(self.connection_line(index), CLAIMED, now);
-        self.note_wait(now.saturating_sub(accepted));
+        if accepted > 0 {
+            let now = clock();
+            self.store(self.connection_line(index), CLAIMED, now);
+            self.note_wait(now.saturating_sub(accepted));
+        }
         let slot = slot as usize;
         self.set_cell(slot, Cell::Connection, index as u64 + 1);
         self.set_cell(slot, Cell::Taken, self.cell(slot, Cell::Taken) + 1);
