@@ -85,12 +85,18 @@ class _Quick(_forkyard.Synchronized, SynchronizedBase):  # type: ignore[type-arg
     """An object whose lock is one of ours: its methods are native, and call these where there is more to do."""
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
-        SynchronizedBase.__init__(self, obj, lock, ctx or _default())
-        self._fill(obj, self._lock, is_plain(self._lock))
+        lock = lock or (ctx or _default()).RLock()
+        self._fill(obj, lock, is_plain(lock) and type(self) in (Synchronized, SynchronizedArray, SynchronizedString))
 
     def __reduce__(self) -> Any:
         context.assert_spawning(self)
         return synchronized, (self._obj, self._lock)
+
+    def _acquire(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lock.acquire(*args, **kwargs)
+
+    def _release(self) -> None:
+        self._lock.release()
 
     _enter, _exit, _get_lock = SynchronizedBase.__enter__, SynchronizedBase.__exit__, SynchronizedBase.get_lock
 
@@ -113,6 +119,7 @@ class Synchronized(_Quick, sharedctypes.Synchronized):  # type: ignore[type-arg]
 class SynchronizedArray(_Quick, sharedctypes.SynchronizedArray):  # type: ignore[type-arg]
     """A ctypes array that is used with a lock."""
 
+    _get_len = sharedctypes.SynchronizedArray.__len__
     _read_item = sharedctypes.SynchronizedArray.__getitem__
     _write_item = sharedctypes.SynchronizedArray.__setitem__
 

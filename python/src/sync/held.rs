@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-use super::fast::Within;
+use super::fast::{Fast, Within};
 use super::{Lock, RLock};
 
 /// A lock whose class does nothing of its own.
@@ -34,6 +34,20 @@ impl Held {
         match self {
             Held::Lock(lock) => lock.get().release_at_once(),
             Held::RLock(lock) => lock.get().release_at_once(),
+        }
+    }
+
+    pub(super) fn let_go(&self) -> bool {
+        match self {
+            Held::Lock(lock) => lock.get().let_go(),
+            Held::RLock(lock) => lock.get().let_go(),
+        }
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        match self {
+            Held::Lock(lock) => lock.get().is_taken(),
+            Held::RLock(lock) => lock.get().is_taken(),
         }
     }
 

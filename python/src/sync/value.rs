@@ -8,16 +8,17 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::fast::{Within, add_within, method};
+use super::fast::{Fast, Within, add, method};
 use super::held::Held;
 use crate::fast::{self, Function, Property, attached, slow, this};
 
-/// A shared ctypes object with a lock, which it does not have if that is not one of ours.
+/// A shared ctypes object with a lock. Nothing lies in its dictionary, so its methods are found fast.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]
 pub(crate) struct Synchronized {
     parts: OnceLock<Parts>,
@@ -26,6 +27,7 @@ pub(crate) struct Synchronized {
 struct Parts {
     object: Py<PyAny>,
     lock: Py<PyAny>,
+    /// The lock, if it may be used without a way through Python.
     held: Option<Held>,
     value: Py<PyString>,
 }
@@ -38,7 +40,7 @@ impl Synchronized {
         Synchronized { parts: OnceLock::new() }
     }
 
-    /// Its parts, the first time; `is_plain`: the lock's class does nothing of its own.
+    /// Its parts, the first time; `is_plain`: its own class and the lock's do nothing of their own.
     fn _fill(&self, object: &Bound<'_, PyAny>, lock: &Bound<'_, PyAny>, is_plain: bool) {
         let held = if is_plain { Held::of(lock) } else { None };
         let value = intern!(object.py(), "value").clone().unbind();
@@ -48,6 +50,16 @@ impl Synchronized {
             held,
             value,
         });
+    }
+
+    #[getter]
+    fn _obj(&self) -> PyResult<&Py<PyAny>> {
+        self.parts.get().map(|parts| &parts.object).ok_or_else(empty)
+    }
+
+    #[getter]
+    fn _lock(&self) -> PyResult<&Py<PyAny>> {
+        self.parts.get().map(|parts| &parts.lock).ok_or_else(empty)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -80,11 +92,26 @@ impl Within for Synchronized {
     }
 }
 
+impl Fast for Synchronized {
+    fn let_go(&self) -> bool {
+        self.held().is_some_and(|(_, held)| held.let_go())
+    }
+
+    fn is_taken(&self) -> bool {
+        self.held().is_some_and(|(_, held)| held.is_taken())
+    }
+}
+
+#[cold]
+fn empty() -> PyErr {
+    PyAttributeError::new_err("__init__() was not called")
+}
+
 /// Gives a class that derives from [`Synchronized`] its methods as its own, and returns it: `value`, if it has `_read_value` and
 /// `_write_value`, and items, if it has `_read_item` and `_write_item`.
 #[pyfunction]
 pub(crate) fn quick_value<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
-    add_within::<Synchronized>(class)?;
+    add::<Synchronized>(class)?;
     let get_lock = [method("get_lock", c"get_lock", GET_LOCK, Function::Plain(get_lock))];
     // SAFETY: the functions are for this class.
     unsafe { fast::add::<Synchronized>(class, get_lock) }?;
@@ -96,6 +123,7 @@ pub(crate) fn quick_value<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py
     if class.hasattr("_read_item")? {
         let items = [
             method("__getitem__", c"__getitem__", GET_ITEM, Function::WithKeywords(get_item)),
+            method("__len__", c"__len__", LEN, Function::Plain(len)),
             method("__setitem__", c"__setitem__", SET_ITEM, Function::WithKeywords(set_item)),
         ];
         // SAFETY: as above.
@@ -107,6 +135,7 @@ pub(crate) fn quick_value<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py
 const GET_LOCK: &CStr = c"get_lock($self, /)\n--\n\nReturn the lock.";
 const VALUE: &CStr = c"The value. Each access has the lock meanwhile.";
 const GET_ITEM: &CStr = c"__getitem__($self, key, /)\n--\n\nReturn self[key], with the lock meanwhile.";
+const LEN: &CStr = c"__len__($self, /)\n--\n\nReturn len(self).";
 const SET_ITEM: &CStr =
     c"__setitem__($self, key, value, /)\n--\n\nSet self[key] to value, with the lock meanwhile.";
 
@@ -197,6 +226,19 @@ unsafe extern "C" fn get_item(
             return got;
         }
         slow(object, "_read_item", args, nargs, names)
+    }
+}
+
+unsafe extern "C" fn len(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        let Some(parts) = this::<Synchronized>(object).parts.get() else {
+            return slow(object, "_get_len", ptr::null(), 0, ptr::null_mut());
+        };
+        match ffi::PyObject_Size(parts.object.as_ptr()) {
+            -1 => ptr::null_mut(),
+            len => ffi::PyLong_FromSsize_t(len),
+        }
     }
 }
 
