@@ -1,13 +1,12 @@
 """Which pages of memory a child needs: found out once, by a copy of the zygote that does what every child does.
 
-A fork copies a page when somebody first writes to it, and finds a page of a file when somebody first reads it; each is
-a fault, and some hundred of them are most of what a short child costs. A spare has them done while it waits.
+A fork copies a page when somebody first writes to it; each is a fault, and some hundred of them are much of what a short
+child costs. A spare has them done while it waits.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 from array import array
 from typing import Any
 
@@ -19,8 +18,6 @@ __all__: tuple[str, ...] = ()
 _PAGE = 4096
 # Bits of a word of /proc/PID/pagemap (proc(5)).
 _PRESENT, _FILE, _OWN = 1 << 63, 1 << 61, 1 << 56
-
-Ranges = list[tuple[int, int, bool]]
 
 
 class _Popen:
@@ -34,8 +31,8 @@ def nothing() -> None:
     """Do nothing: what is left is what every child does."""
 
 
-def find() -> Ranges:
-    """Return the pages: where they begin, how long they are, and whether they are written to. Empty if that fails."""
+def find() -> bytes:
+    """Return the pages, as pairs of numbers: where they begin, and how long they are. Empty if that fails."""
     try:
         data = _family.parcel(_Popen(), ZygoteProcess(target=nothing))
         told, tells = os.pipe()
@@ -47,47 +44,39 @@ def find() -> Ranges:
                 finally:
                     os._exit(1)
             os.close(tells)
-            ranges: Ranges = pickle.loads(result.read() or pickle.dumps([]))
+            ranges = result.read()
             os.waitpid(pid, 0)
             return ranges
     except OSError:
-        return []
+        return b""
 
 
 def _rehearse(data: bytes, tells: int) -> None:
     sentinel, _ = os.pipe()
     popen_fork.run_to_the_end(lambda: _server.run(data, sentinel))
     with open(tells, "wb") as result:
-        pickle.dump(_used(), result)
+        result.write(_used())
 
 
-def _used() -> Ranges:
-    """Return what this process, a fork, has used since it began."""
-    found: Ranges = []
+def _used() -> array[int]:
+    """Return what this process, a fork, has written to since it began."""
+    found = array("Q")
     with open("/proc/self/maps") as maps, open("/proc/self/pagemap", "rb", buffering=0) as pages:
         for line in maps:
             where, rights, *_ = line.split(None, 5)
-            if not rights.startswith("r") or not rights.endswith("p") or "[v" in line:
+            if not rights.startswith("rw") or not rights.endswith("p") or "[v" in line:
                 continue
             start, end = (int(number, 16) for number in where.split("-"))
             words = array("Q")
             words.frombytes(os.pread(pages.fileno(), (end - start) // _PAGE * 8, start // _PAGE * 8))
             for number, word in enumerate(words):
-                if word & _PRESENT and _is_wanted(word, rights):
-                    _append(found, start + number * _PAGE, rights[1] == "w")
+                if word & _PRESENT and word & _OWN and not word & _FILE:
+                    _append(found, start + number * _PAGE)
     return found
 
 
-def _is_wanted(word: int, rights: str) -> Any:
-    if rights[1] == "w":
-        return word & _OWN and not word & _FILE
-    return word & _FILE
-
-
-def _append(found: Ranges, at: int, write: bool) -> None:
-    if found:
-        start, length, before = found[-1]
-        if (start + length, before) == (at, write):
-            found[-1] = start, length + _PAGE, write
-            return
-    found.append((at, _PAGE, write))
+def _append(found: array[int], at: int) -> None:
+    if found and found[-2] + found[-1] == at:
+        found[-1] += _PAGE
+    else:
+        found.extend((at, _PAGE))

@@ -227,7 +227,7 @@ def _zygote(sock: socket.socket, owner: int, fds: list[int]) -> None:
     lifeline, place = fds
     cradle = _forkyard.Cradle(place)
     sock.send(ANSWER.pack(0, os.getpid()))
-    pages: _rehearsal.Ranges = []
+    pages = b""
     for packet, fds in _requests(sock, owner, select.poll()):
         if packet == SPARE and not pages:
             # Children are wanted again and again.
@@ -242,7 +242,8 @@ def _zygote(sock: socket.socket, owner: int, fds: list[int]) -> None:
             if made is None:
                 del cradle
                 sock.close()
-                _forkyard.populate(pages)
+                if packet == SPARE:
+                    _forkyard.populate(pages, fds[-1])
                 popen_fork.end(lambda: _live(packet, fds, lifeline, owner))  # noqa: B023
             pid, pidfd = made
             send(sock, ANSWER.pack(0, pid), [pidfd])

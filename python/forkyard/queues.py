@@ -165,10 +165,6 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
     def _put_now(self, obj: Any) -> None:
         self.put(obj, False)
 
-    def full(self) -> bool:
-        """Return true if there is no room."""
-        return self.qsize() >= self._maxsize
-
     def close(self) -> None:
         """Say that this process puts and gets no more. What it has put stays."""
         self._close()

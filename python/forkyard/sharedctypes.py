@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from multiprocessing import sharedctypes
-from multiprocessing.sharedctypes import Synchronized as Synchronized
-from multiprocessing.sharedctypes import SynchronizedArray as SynchronizedArray
+from multiprocessing import context, sharedctypes
 from multiprocessing.sharedctypes import SynchronizedBase as SynchronizedBase
-from multiprocessing.sharedctypes import SynchronizedString as SynchronizedString
 from multiprocessing.sharedctypes import reduce_ctype as reduce_ctype
 from typing import Any
 
-from . import heap
+from . import _forkyard, heap
+from .synchronize import is_plain
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
@@ -73,7 +71,62 @@ def copy(obj: Any) -> Any:
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     """Return an object that is used with a lock."""
-    return sharedctypes.synchronized(obj, lock, ctx=ctx or _default())
+    assert not isinstance(obj, SynchronizedBase), "object already synchronized"
+    ctx = ctx or _default()
+    if isinstance(obj, ctypes._SimpleCData):
+        return Synchronized(obj, lock, ctx)
+    if isinstance(obj, ctypes.Array):
+        kind = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+        return kind(obj, lock, ctx)
+    return sharedctypes.synchronized(obj, lock, ctx=ctx)
+
+
+class _Quick(_forkyard.Synchronized, SynchronizedBase):  # type: ignore[type-arg]
+    """An object whose lock is one of ours: its methods are native, and call these where there is more to do."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        lock = lock or (ctx or _default()).RLock()
+        self._fill(obj, lock, is_plain(lock) and type(self) in (Synchronized, SynchronizedArray, SynchronizedString))
+
+    def __reduce__(self) -> Any:
+        context.assert_spawning(self)
+        return synchronized, (self._obj, self._lock)
+
+    def _acquire(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lock.acquire(*args, **kwargs)
+
+    def _release(self) -> None:
+        self._lock.release()
+
+    _enter, _exit, _get_lock = SynchronizedBase.__enter__, SynchronizedBase.__exit__, SynchronizedBase.get_lock
+
+
+# The standard library's property.
+_value: Any = sharedctypes.Synchronized.__dict__["value"]
+
+
+@_forkyard.quick_value
+class Synchronized(_Quick, sharedctypes.Synchronized):  # type: ignore[type-arg]
+    """A simple ctypes object that is used with a lock."""
+
+    _read_value, _write_value = _value.fget, _value.fset
+
+    def _delete_value(self) -> None:
+        _value.__delete__(self)
+
+
+@_forkyard.quick_value
+class SynchronizedArray(_Quick, sharedctypes.SynchronizedArray):  # type: ignore[type-arg]
+    """A ctypes array that is used with a lock."""
+
+    _get_len = sharedctypes.SynchronizedArray.__len__
+    _read_item = sharedctypes.SynchronizedArray.__getitem__
+    _write_item = sharedctypes.SynchronizedArray.__setitem__
+
+
+@_forkyard.quick_value
+class SynchronizedString(SynchronizedArray, sharedctypes.SynchronizedString):
+    """A ctypes array of characters that is used with a lock."""
 
 
 def _default() -> Any:

@@ -163,6 +163,12 @@ def bounded(value: int, ctx: Any, caller: str) -> BoundedSemaphore | _PlainBound
     return BoundedSemaphore(value, ctx=ctx)
 
 
+def is_plain(lock: object) -> bool:
+    """Tell whether this is a lock of ours, of a class that does nothing of its own."""
+    return type(lock) in (Lock, RLock)
+
+
+@_forkyard.quick_condition
 class Condition(_Shared, _forkyard.Condition, synchronize.Condition):
     """A condition. A waiter that is killed owes nothing, and nobody waits for it."""
 
@@ -186,6 +192,8 @@ class Condition(_Shared, _forkyard.Condition, synchronize.Condition):
     def _make_methods(self) -> None:
         self.acquire = self._lock.acquire  # type: ignore[method-assign]
         self.release = self._lock.release  # type: ignore[method-assign]
+        if is_plain(self._lock):
+            self._with(self._lock)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Let go of the lock until somebody notifies or the time is up; false if it is."""
@@ -193,8 +201,11 @@ class Condition(_Shared, _forkyard.Condition, synchronize.Condition):
             raise AssertionError("must acquire() condition before using wait()")
         return self._wait(self._lock, timeout)
 
-    def notify(self, n: int = 1) -> None:
-        """Wake at most so many who wait."""
+    # What the native methods call where there is more to do.
+    _enter, _exit = synchronize.Condition.__enter__, synchronize.Condition.__exit__
+    _notify_everybody = synchronize.Condition.notify_all
+
+    def _notify_some(self, n: int = 1) -> None:
         if not self._lock._semlock._is_mine():
             raise AssertionError("lock is not owned")
         self._notify(min(n, 2**32 - 1))

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
+use std::hint;
 use std::ptr;
 
 use pyo3::PyClass;
@@ -53,9 +54,7 @@ pub(crate) unsafe fn add<T: Frozen>(
     methods: impl IntoIterator<Item = Method>,
 ) -> PyResult<()> {
     let py = class.py();
-    if !class.is_subclass_of::<T>()? {
-        return Err(PyTypeError::new_err("it does not derive from the native class"));
-    }
+    check::<T>(class)?;
     for Method { attribute, name, doc, function } in methods {
         let (ml_meth, flags) = match function {
             Function::Plain(function) => (ffi::PyMethodDefPointer { PyCFunction: function }, METH_NOARGS),
@@ -80,6 +79,46 @@ pub(crate) unsafe fn add<T: Frozen>(
     Ok(())
 }
 
+/// The functions behind an attribute.
+pub(crate) struct Property {
+    pub(crate) name: &'static CStr,
+    pub(crate) doc: &'static CStr,
+    pub(crate) get: ffi::getter,
+    pub(crate) set: ffi::setter,
+}
+
+/// Adds an attribute to a class, in the same way.
+///
+/// # Safety
+/// The functions are for instances of `T`.
+pub(crate) unsafe fn add_property<T: Frozen>(
+    class: &Bound<'_, PyType>,
+    attribute: &str,
+    Property { name, doc, get, set }: Property,
+) -> PyResult<()> {
+    check::<T>(class)?;
+    let definition = ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        set: Some(set),
+        doc: doc.as_ptr(),
+        closure: ptr::null_mut(),
+    };
+    let definition = Box::leak(Box::new(definition));
+    // SAFETY: see the heading.
+    let property = unsafe {
+        Bound::from_owned_ptr_or_err(class.py(), ffi::PyDescr_NewGetSet(class.as_type_ptr(), definition))
+    }?;
+    class.setattr(attribute, property)
+}
+
+fn check<T: Frozen>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if class.is_subclass_of::<T>()? {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err("it does not derive from the native class"))
+}
+
 /// The object; its class is `T` or derives from it.
 ///
 /// # Safety
@@ -87,6 +126,8 @@ pub(crate) unsafe fn add<T: Frozen>(
 pub(crate) unsafe fn this<'a, T: Frozen>(object: *mut PyObject) -> &'a T {
     // SAFETY: the caller is called by a descriptor, with the GIL.
     let py = unsafe { Python::assume_attached() };
+    // SAFETY: as above.
+    unsafe { hint::assert_unchecked(!object.is_null()) };
     // SAFETY: as above.
     let borrowed = unsafe { Borrowed::from_ptr(py, object) };
     // SAFETY: as above; the caller of the caller keeps the object.
@@ -97,32 +138,53 @@ pub(crate) unsafe fn this<'a, T: Frozen>(object: *mut PyObject) -> &'a T {
 ///
 /// # Safety
 /// With the GIL.
+#[inline]
 pub(crate) unsafe fn yes() -> *mut PyObject {
-    // SAFETY: a singleton of the interpreter.
-    let object = unsafe { ffi::Py_True() };
-    // SAFETY: with the GIL.
-    unsafe { ffi::Py_INCREF(object) };
-    object
+    // SAFETY: a singleton of the interpreter, and with the GIL.
+    unsafe { singleton(ffi::Py_True()) }
+}
+
+/// `False`.
+///
+/// # Safety
+/// With the GIL.
+#[inline]
+pub(crate) unsafe fn no() -> *mut PyObject {
+    // SAFETY: a singleton of the interpreter, and with the GIL.
+    unsafe { singleton(ffi::Py_False()) }
 }
 
 /// `None`.
 ///
 /// # Safety
 /// With the GIL.
+#[inline]
 pub(crate) unsafe fn none() -> *mut PyObject {
-    // SAFETY: a singleton of the interpreter.
-    let object = unsafe { ffi::Py_None() };
-    // SAFETY: with the GIL.
-    unsafe { ffi::Py_INCREF(object) };
+    // SAFETY: a singleton of the interpreter, and with the GIL.
+    unsafe { singleton(ffi::Py_None()) }
+}
+
+/// A reference to an object that there is always. From 3.12 on these are not counted, which shows in the sign of the lower half of their count.
+///
+/// # Safety
+/// With the GIL, on such an object.
+#[inline]
+unsafe fn singleton(object: *mut PyObject) -> *mut PyObject {
+    // SAFETY: each object begins with its count, and the lower half comes first on these machines.
+    if unsafe { object.cast::<i32>().read() } >= 0 {
+        // SAFETY: before 3.12, where each object begins with a count and nothing else.
+        unsafe { *object.cast::<ffi::Py_ssize_t>() += 1 };
+    }
     object
 }
 
-/// Calls the ordinary method.
+/// Calls the ordinary method. It does not unwind, so whoever ends with it keeps nothing for it on the stack.
 ///
 /// # Safety
 /// As for the function that calls it.
 #[cold]
-pub(crate) unsafe fn slow(
+#[expect(improper_ctypes_definitions, reason = "it is called here only")]
+pub(crate) unsafe extern "C" fn slow(
     object: *mut PyObject,
     method: &str,
     args: *const *mut PyObject,

@@ -23,7 +23,9 @@ mod _forkyard {
     #[pymodule_export]
     use crate::queue::{Queue, Ready, detach, quick_queue, quick_simple_queue};
     #[pymodule_export]
-    use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, quick_lock};
+    use crate::sync::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, Synchronized};
+    #[pymodule_export]
+    use crate::sync::{quick_condition, quick_lock, quick_value};
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -3,7 +3,9 @@
 import ctypes
 import gc
 import os
+import threading
 import warnings
+from multiprocessing import sharedctypes as stdlib
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,56 @@ def test_no_file_is_needed(program, tmp_path):
 def test_shortage_is_an_error():
     with pytest.raises((OSError, MemoryError, OverflowError)):
         RawArray("b", 1 << 50)
+
+
+def test_values_are_the_standard_librarys(ctx):
+    value, array, text = ctx.Value("i", 3), ctx.Array("i", [1, 2, 3]), ctx.Array("c", b"abc")
+    assert isinstance(value, stdlib.Synchronized)
+    assert isinstance(array, stdlib.SynchronizedArray)
+    assert isinstance(text, stdlib.SynchronizedString)
+    assert repr(value) == "<Synchronized wrapper for c_int(3)>"
+    assert (len(array), list(array), array[1:]) == (3, [1, 2, 3], [2, 3])
+    assert (text.value, text.raw[1:]) == (b"abc", b"bc")
+    with pytest.raises(TypeError):
+        value.value = "three"
+    with pytest.raises(AttributeError, match="no deleter"):
+        del value.value
+    with pytest.raises(IndexError):
+        array[3]
+    # None of them has kept the lock.
+    assert all(shared.acquire(False) for shared in (value, array, text))
+
+
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock, forkyard.Lock, lambda: forkyard.Semaphore(1)])
+def test_any_lock_will_do(make):
+    lock = make()
+    value = forkyard.Value("i", 1, lock=lock)
+    value.value += 1
+    with value:
+        pass
+    assert value.get_lock() is lock
+    assert (value.value, value.acquire(), value.release()) == (2, True, None)
+
+
+def test_a_lock_with_a_will_of_its_own_is_asked():
+    class Counting(type(forkyard.Lock())):
+        acquired = 0
+
+        def acquire(self, *args, **kwargs):
+            Counting.acquired += 1
+            return super().acquire(*args, **kwargs)
+
+    value = forkyard.Value("i", 1, lock=Counting(ctx=forkyard.get_context()))
+    assert value.value == 1
+    assert Counting.acquired == 1
+
+
+def test_an_access_waits_for_the_lock():
+    value, seen = forkyard.Value("i", 1), []
+    reader = threading.Thread(target=lambda: seen.append(value.value))
+    with value:
+        reader.start()
+        value.value = 2
+        assert seen == []
+    reader.join(30)
+    assert seen == [2]

@@ -306,6 +306,34 @@ def test_misuse_is_told_as_the_standard_library_does():
         forkyard.Semaphore(-1)
 
 
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "BoundedSemaphore"])
+def test_a_call_that_does_not_wait_says_whether_it_acquired(kind):
+    lock = getattr(forkyard, kind)()
+    for arguments, named in (((), {}), ((True,), {}), ((False,), {}), ((True, 5), {}), ((), {"timeout": 1.5})):
+        assert lock.acquire(*arguments, **named) is True
+        for refused in ({"block": False}, {"timeout": 0}, {"timeout": -1.5}, {"block": True, "timeout": 0.001}):
+            assert lock.acquire(**refused) is False
+        lock.release()
+    for arguments, named in (((1, 2, 3), {}), ((), {"wait": 1}), ((True,), {"block": True}), ((), {"timeout": "x"})):
+        with pytest.raises(TypeError):
+            assert not lock.acquire(*arguments, **named)
+        assert lock.acquire(False)
+        lock.release()
+
+
+def test_a_condition_is_notified_by_who_has_its_lock():
+    for lock in (None, forkyard.Lock()):
+        condition = forkyard.Condition(lock)
+        for notify in (condition.notify, condition.notify_all):
+            with pytest.raises(AssertionError):
+                notify()
+        with condition:
+            condition.notify()
+            condition.notify(n=3)
+            condition.notify_all()
+            assert not condition.wait(0)
+
+
 def test_a_recursive_lock_is_released_as_often_as_acquired():
     lock = forkyard.RLock()
     for _ in range(3):

@@ -9,12 +9,14 @@
 //! of a fork, before and after it, by the one thread there is.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use forkyard::__private::family;
 use forkyard_sys::clone::{Side, Template};
 use forkyard_sys::mmap::Mapping;
+use forkyard_sys::poll::readable;
 use forkyard_sys::{Errno, inherit, memfd, thread};
 use pyo3::exceptions::PyOSError;
 use pyo3::ffi;
@@ -106,11 +108,24 @@ fn raise(errno: Errno) -> PyErr {
     PyOSError::new_err((errno.raw_os_error(), errno.to_string()))
 }
 
-/// Makes pages ready: triples of where they begin, how long they are, and whether they will be written to. What cannot be
-/// made ready comes when it is needed.
+/// So many ranges are made ready between two looks.
+const AT_A_TIME: usize = 8;
+
+/// Makes pages ready to be written to, until there is something to read: pairs of where they begin and how long they are. What is not made
+/// ready comes when it is needed.
 #[pyfunction]
-pub(crate) fn populate(ranges: Vec<(usize, usize, bool)>) {
-    for (start, len, write) in ranges {
-        let _ = inherit::populate(start, len, write);
+pub(crate) fn populate(ranges: &[u8], until: RawFd) {
+    // SAFETY: the caller keeps it open as long as the call lasts.
+    let until = unsafe { BorrowedFd::borrow_raw(until) };
+    let now = Instant::now();
+    let is_wanted = || matches!(readable([until], Some(now)), Ok([true]));
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, usize::from_ne_bytes);
+    for some in ranges.chunks(AT_A_TIME * 16) {
+        if is_wanted() {
+            return;
+        }
+        for range in some.chunks_exact(16) {
+            let _ = inherit::populate(number(&range[..8]), number(&range[8..]), true);
+        }
     }
 }

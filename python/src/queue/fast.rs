@@ -6,6 +6,7 @@
 
 use std::ffi::CStr;
 use std::hint;
+use std::ptr;
 use std::slice;
 use std::sync::atomic::Ordering;
 
@@ -33,7 +34,16 @@ pub(super) fn add(class: &Bound<'_, PyType>, is_simple: bool) -> PyResult<()> {
         [method("put", c"put", PUT, put), method("get", c"get", GET, get)]
     };
     // SAFETY: the functions are for queues.
-    unsafe { fast::add::<Queue>(class, methods) }
+    unsafe { fast::add::<Queue>(class, methods) }?;
+    let size = Method { attribute: "qsize", name: c"qsize", doc: QSIZE, function: Function::Plain(qsize) };
+    // SAFETY: as above.
+    unsafe { fast::add::<Queue>(class, [size]) }?;
+    if is_simple {
+        return Ok(());
+    }
+    let full = Method { attribute: "full", name: c"full", doc: FULL, function: Function::Plain(full) };
+    // SAFETY: as above.
+    unsafe { fast::add::<Queue>(class, [full]) }
 }
 
 const PUT: &CStr =
@@ -42,6 +52,33 @@ const GET: &CStr =
     c"get($self, block=True, timeout=None)\n--\n\nTake out the next object, waiting for one if need be.";
 const SIMPLE_PUT: &CStr = c"put($self, obj)\n--\n\nPut an object.";
 const SIMPLE_GET: &CStr = c"get($self)\n--\n\nTake out the next object, waiting for one if need be.";
+
+const QSIZE: &CStr = c"qsize($self, /)\n--\n\nReturn how many objects there are in it.";
+
+unsafe extern "C" fn qsize(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        match this::<Queue>(object).handle.0.get() {
+            Some(queue) => ffi::PyLong_FromSize_t(queue.len()),
+            None => slow(object, "_qsize", ptr::null(), 0, ptr::null_mut()),
+        }
+    }
+}
+
+const FULL: &CStr = c"full($self, /)\n--\n\nReturn true if there is no room.";
+
+unsafe extern "C" fn full(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        let this = this::<Queue>(object);
+        let Some(queue) = this.handle.0.get() else {
+            return slow(object, "_qsize", ptr::null(), 0, ptr::null_mut());
+        };
+        let kept = this.most.load(Ordering::Relaxed);
+        let most = if kept == 0 { queue.capacity() } else { kept };
+        if most < usize::MAX && queue.len() >= most { fast::yes() } else { fast::no() }
+    }
+}
 
 unsafe extern "C" fn put(
     object: *mut PyObject,

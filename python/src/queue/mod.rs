@@ -223,7 +223,7 @@ impl Queue {
         }
     }
 
-    fn qsize(&self) -> PyResult<usize> {
+    fn _qsize(&self) -> PyResult<usize> {
         Ok(self.handle.get()?.len())
     }
 

@@ -12,8 +12,6 @@ use crate::wait::{Patience, Slept, sleep};
 
 /// A lock that is acquired and released by hand.
 pub(super) trait ByHand: Sync {
-    /// True if it was free, nobody else wants it, and there is nothing to be told.
-    fn at_once(&self) -> bool;
     fn try_once(&self) -> Result<(), Trouble>;
     fn sleep_once(&self, until: Option<Instant>) -> Result<(), Trouble>;
     /// False: nobody has it.
@@ -23,11 +21,6 @@ pub(super) trait ByHand: Sync {
 macro_rules! by_hand {
     ($lock:ty) => {
         impl ByHand for $lock {
-            #[inline]
-            fn at_once(&self) -> bool {
-                self.acquire_at_once()
-            }
-
             #[inline]
             fn try_once(&self) -> Result<(), Trouble> {
                 self.try_acquire().map_err(|error| Trouble::of(error, |guard| guard.keep()))

@@ -1,16 +1,28 @@
 //! `Condition`.
+//!
+//! # Safety
+//! The functions here are called by method descriptors: see `crate::fast`, whose rules they keep.
+#![allow(unsafe_code)]
 
+use std::ffi::{CStr, c_int};
+use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use forkyard::sync::{self, Held, Waited};
+use forkyard::sync::{self, Waited};
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::acquire::Trouble;
+use super::fast::{Within, add_within, method};
+use super::held::Held;
 use super::{Lock, RLock};
 use crate::error::raise;
+use crate::fast::{self, Function, none, slow, this};
 use crate::handle::Handle;
 use crate::wait::{Patience, goes_on, interrupted};
 
@@ -18,6 +30,8 @@ use crate::wait::{Patience, goes_on, interrupted};
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]
 pub(crate) struct Condition {
     handle: Handle<sync::Condition>,
+    /// Its lock, if that is one of ours.
+    held: OnceLock<Held>,
 }
 
 #[pymethods]
@@ -25,7 +39,7 @@ impl Condition {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Condition {
-        Condition { handle: Handle::empty() }
+        Condition { handle: Handle::empty(), held: OnceLock::new() }
     }
 
     fn _make(&self) -> PyResult<()> {
@@ -38,6 +52,17 @@ impl Condition {
 
     fn _state<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>,)> {
         Ok((self.handle.state(py)?,))
+    }
+
+    /// Its lock, whose class does nothing of its own.
+    fn _with(&self, lock: &Bound<'_, PyAny>) {
+        if let Some(held) = Held::of(lock) {
+            let _ = self.held.set(held);
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.held.get().map_or(Ok(()), |held| held.visit(&visit))
     }
 
     /// Waits with a lock that the calling thread has; false if the time was up.
@@ -74,7 +99,11 @@ impl Condition {
 }
 
 /// Waits, and tells what came of acquiring the lock again.
-fn wait<G: Held>(condition: &sync::Condition, held: G, until: Option<Instant>) -> (Waited, Option<Trouble>) {
+fn wait<G: sync::Held>(
+    condition: &sync::Condition,
+    held: G,
+    until: Option<Instant>,
+) -> (Waited, Option<Trouble>) {
     match condition.wait_interruptible(held, until, goes_on) {
         Ok((_, waited)) => (waited, None),
         Err(error) => {
@@ -82,5 +111,88 @@ fn wait<G: Held>(condition: &sync::Condition, held: G, until: Option<Instant>) -
             let trouble = Trouble::of(error, |(_, waited)| end = waited);
             (end, Some(trouble))
         }
+    }
+}
+
+impl Within for Condition {
+    const ENTER: &str = "_enter";
+
+    #[inline]
+    fn at_once(&self) -> bool {
+        self.held.get().is_some_and(Held::at_once)
+    }
+
+    #[inline]
+    fn release_at_once(&self) -> bool {
+        self.held.get().is_some_and(Held::release_at_once)
+    }
+}
+
+/// Gives a class that derives from [`Condition`] its methods as its own, and returns it: they are called faster.
+#[pyfunction]
+pub(crate) fn quick_condition<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
+    add_within::<Condition>(class)?;
+    let methods = [
+        method("notify", c"notify", NOTIFY, Function::WithKeywords(notify)),
+        method("notify_all", c"notify_all", NOTIFY_ALL, Function::Plain(notify_all)),
+    ];
+    // SAFETY: the functions are for this class.
+    unsafe { fast::add::<Condition>(class, methods) }?;
+    Ok(class.clone())
+}
+
+const NOTIFY: &CStr = c"notify($self, /, n=1)\n--\n\nWake at most so many who wait.";
+const NOTIFY_ALL: &CStr = c"notify_all($self, /)\n--\n\nWake all who wait.";
+
+/// Wakes so many, if the calling thread has the lock.
+fn tell(condition: &Condition, n: u32) -> bool {
+    condition.held.get().is_some_and(Held::is_mine)
+        && condition.handle.0.get().is_some_and(|handle| handle.notify(n).is_ok())
+}
+
+unsafe extern "C" fn notify(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        let n = match nargs {
+            0 => Some(1),
+            1 => number(*args),
+            _ => None,
+        };
+        if names.is_null()
+            && let Some(n) = n
+            && tell(this(object), n)
+        {
+            return none();
+        }
+        slow(object, "_notify_some", args, nargs, names)
+    }
+}
+
+/// # Safety
+/// With the GIL, on a living object.
+unsafe fn number(object: *mut PyObject) -> Option<u32> {
+    let mut overflow: c_int = 0;
+    // SAFETY: the caller says so.
+    unsafe {
+        if ffi::Py_TYPE(object) != &raw mut ffi::PyLong_Type {
+            return None;
+        }
+        let n = ffi::PyLong_AsLongLongAndOverflow(object, &raw mut overflow);
+        if overflow == 0 { u32::try_from(n).ok() } else { None }
+    }
+}
+
+unsafe extern "C" fn notify_all(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: see the heading.
+    unsafe {
+        if tell(this(object), u32::MAX) {
+            return none();
+        }
+        slow(object, "_notify_everybody", ptr::null(), 0, ptr::null_mut())
     }
 }

@@ -6,8 +6,8 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::acquire::{ByHand, acquire};
-use super::fast::Fast;
+use super::acquire::acquire;
+use super::fast::{Fast, Within};
 use super::released_too_often;
 use crate::handle::Handle;
 use crate::wait::Patience;
@@ -55,6 +55,11 @@ impl Lock {
         self.handle.get()?.release().map_err(|_| released_too_often())
     }
 
+    #[pyo3(signature = (*_args))]
+    fn _exit(&self, _args: &Bound<'_, PyAny>) -> PyResult<()> {
+        self._release()
+    }
+
     fn _is_mine(&self) -> PyResult<bool> {
         Ok(self.handle.get()?.is_mine())
     }
@@ -72,14 +77,24 @@ impl Lock {
     }
 }
 
-impl Fast for Lock {
+impl Within for Lock {
     #[inline]
     fn at_once(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.at_once())
+        self.handle.0.get().is_some_and(|handle| handle.acquire_at_once())
     }
 
     #[inline]
+    fn release_at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.release_at_once())
+    }
+}
+
+impl Fast for Lock {
     fn let_go(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.let_go())
+        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
+    }
+
+    fn is_taken(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.is_taken())
     }
 }

@@ -8,16 +8,19 @@ mod barrier;
 mod condition;
 mod event;
 mod fast;
+mod held;
 mod lock;
 mod rlock;
 mod semaphore;
+mod value;
 
 pub(crate) use barrier::Barrier;
-pub(crate) use condition::Condition;
+pub(crate) use condition::{Condition, quick_condition};
 pub(crate) use event::Event;
 pub(crate) use lock::Lock;
 pub(crate) use rlock::RLock;
 pub(crate) use semaphore::{BoundedSemaphore, Semaphore};
+pub(crate) use value::{Synchronized, quick_value};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

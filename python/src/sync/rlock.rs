@@ -7,8 +7,8 @@ use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::acquire::{ByHand, acquire};
-use super::fast::Fast;
+use super::acquire::acquire;
+use super::fast::{Fast, Within};
 use crate::handle::Handle;
 use crate::wait::Patience;
 
@@ -55,6 +55,11 @@ impl RLock {
         self.handle.get()?.release().map_err(|_| not_mine())
     }
 
+    #[pyo3(signature = (*_args))]
+    fn _exit(&self, _args: &Bound<'_, PyAny>) -> PyResult<()> {
+        self._release()
+    }
+
     fn _is_mine(&self) -> PyResult<bool> {
         Ok(self.handle.get()?.is_held())
     }
@@ -77,14 +82,24 @@ fn not_mine() -> PyErr {
     PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
 }
 
-impl Fast for RLock {
+impl Within for RLock {
     #[inline]
     fn at_once(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.at_once())
+        self.handle.0.get().is_some_and(|handle| handle.acquire_at_once())
     }
 
     #[inline]
+    fn release_at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.release_at_once())
+    }
+}
+
+impl Fast for RLock {
     fn let_go(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.let_go())
+        self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
+    }
+
+    fn is_taken(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.is_taken())
     }
 }

@@ -7,7 +7,7 @@ use forkyard::sync;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::fast::Fast;
+use super::fast::{Fast, Within};
 use super::released_too_often;
 use crate::error::raise;
 use crate::handle::Handle;
@@ -99,6 +99,11 @@ impl Semaphore {
         semaphore.release().map_err(|_| released_too_often())
     }
 
+    #[pyo3(signature = (*_args))]
+    fn _exit(&self, _args: &Bound<'_, PyAny>) -> PyResult<()> {
+        self._release()
+    }
+
     fn get_value(&self) -> PyResult<u32> {
         Ok(self.handle.get()?.value())
     }
@@ -164,6 +169,11 @@ impl BoundedSemaphore {
         self.handle.get()?.release().map_err(|_| released_too_often())
     }
 
+    #[pyo3(signature = (*_args))]
+    fn _exit(&self, _args: &Bound<'_, PyAny>) -> PyResult<()> {
+        self._release()
+    }
+
     fn get_value(&self) -> PyResult<u32> {
         Ok(self.handle.get()?.value())
     }
@@ -174,26 +184,46 @@ impl BoundedSemaphore {
     }
 }
 
-impl Fast for Semaphore {
+impl Within for Semaphore {
     #[inline]
     fn at_once(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.try_acquire().unwrap_or(false))
+        self.handle.0.get().is_some_and(sync::Semaphore::acquire_at_once)
     }
 
     #[inline]
+    fn release_at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.release_at_once(self.most()))
+    }
+}
+
+impl Fast for Semaphore {
     fn let_go(&self) -> bool {
         self.handle.0.get().is_some_and(|handle| handle.value() < self.most() && handle.release().is_ok())
+    }
+
+    fn is_taken(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.value() == 0)
+    }
+}
+
+impl Within for BoundedSemaphore {
+    #[inline]
+    fn at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(sync::BoundedSemaphore::acquire_at_once)
+    }
+
+    #[inline]
+    fn release_at_once(&self) -> bool {
+        self.handle.0.get().is_some_and(sync::BoundedSemaphore::release_at_once)
     }
 }
 
 impl Fast for BoundedSemaphore {
-    #[inline]
-    fn at_once(&self) -> bool {
-        self.handle.0.get().is_some_and(|handle| handle.try_acquire().unwrap_or(false))
-    }
-
-    #[inline]
     fn let_go(&self) -> bool {
         self.handle.0.get().is_some_and(|handle| handle.release().is_ok())
+    }
+
+    fn is_taken(&self) -> bool {
+        self.handle.0.get().is_some_and(|handle| handle.value() == 0)
     }
 }

@@ -15,7 +15,7 @@ use super::segment::{FEW, FEWEST, Finder, Link};
 use super::word::Spot;
 use crate::codec;
 use crate::error::{Error, Kind, Result};
-use crate::primitive;
+use crate::primitive::{self, Ordering};
 use crate::shm::{self, Family, Id, Keep, Me, Parcel, Shared};
 use crate::sync::{Slept, attention, sleep};
 use crate::time::Deadline;
@@ -559,7 +559,14 @@ impl Core {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let Some(_) = &self.links else { return self.ring.len() as usize };
+        let Some(links) = &self.links else { return self.ring.len() as usize };
+        let is_only = |link: &Arc<Link>| {
+            self.shared.chain.is_first(link.name()) && link.next().load(Ordering::SeqCst) == 0
+        };
+        let len = |link: &Arc<Link>| is_only(link).then(|| link.ring.len() as usize);
+        if let Some(len) = [&links.consuming, &links.producing].into_iter().find_map(|slot| slot.with(len)?) {
+            return len;
+        }
         let all = self.walker().all().unwrap_or_default();
         all.iter().map(|link| link.ring.len() as usize).sum()
     }

@@ -5,9 +5,7 @@
 //!
 //! Killed here: before `life` names a thread, the slot names its maker's pid; from there on the kernel tells.
 
-use std::cell::Cell as LocalCell;
-
-use forkyard_sys::{Errno, robust};
+use forkyard_sys::{Errno, robust, thread};
 
 use super::arena::{self, Arena};
 use super::life::{Id, Life, Lives, OWNER_DIED};
@@ -138,31 +136,28 @@ pub(crate) struct Me {
     pub(crate) thread: u32,
 }
 
-thread_local! {
-    /// The participant that this thread last knew itself to be, and its thread id then.
-    static KNOWN: LocalCell<(u32, u32)> = const { LocalCell::new((0, 0)) };
-}
-
 /// The calling thread, in the family; its process joins now if it has not yet.
 ///
 /// # Errors
 /// The family has too many members; there is no memory for one more; or the arena is another build's.
 #[inline]
 pub(crate) fn me() -> Result<Me> {
-    let now = robust::identity().load(Ordering::Acquire);
-    let (known, thread) = KNOWN.get();
-    match Id::of_word(now) {
-        Some(id) if now == known => Ok(Me { id, thread }),
-        _ => me_anew(),
+    match known() {
+        Some(me) => Ok(me),
+        None => me_anew(),
     }
 }
 
 /// The calling thread, if it has been in the family before: for paths that are too short for an error.
 #[inline]
 pub(crate) fn known() -> Option<Me> {
-    let now = robust::identity().load(Ordering::Acquire);
-    let (known, thread) = KNOWN.get();
-    if now == known { Id::of_word(now).map(|id| Me { id, thread }) } else { None }
+    // Whom this thread last knew itself to be, and above that its thread id then.
+    let (now, noted) = (robust::identity().load(Ordering::Acquire), thread::noted());
+    if now == noted as u32 {
+        Id::of_word(now).map(|id| Me { id, thread: (noted >> 32) as u32 })
+    } else {
+        None
+    }
 }
 
 #[cold]
@@ -171,8 +166,8 @@ fn me_anew() -> Result<Me> {
         Some(id) => id,
         None => super::join::join()?,
     };
-    let thread = forkyard_sys::thread::own_tid().as_raw_nonzero().get().unsigned_abs();
-    KNOWN.set((id.bits(), thread));
+    let thread = thread::own_tid().as_raw_nonzero().get().unsigned_abs();
+    thread::note(u64::from(thread) << 32 | u64::from(id.bits()));
     Ok(Me { id, thread })
 }
 

@@ -7,7 +7,7 @@ use super::deadlock::{self, Deadlock};
 use super::error::{LockError, OwnerDied};
 use super::raw::{Holder, Outcome, RawLock, Waiter};
 use crate::primitive::{AtomicU32, Ordering};
-use crate::shm::{self, Family, Me, Waiting};
+use crate::shm::{self, Family, Lives, Me, Waiting};
 
 /// Tells whether a signal handler of the program's own language has something to do: a signal may come between two sleeps.
 static ATTENTION: OnceLock<fn() -> bool> = OnceLock::new();
@@ -65,6 +65,11 @@ impl Base {
     pub(super) fn own_at_once(&self) -> Option<Me> {
         let me = shm::known()?;
         self.raw.acquire_at_once(me.into()).then_some(me)
+    }
+
+    /// True if somebody who lives has the lock.
+    pub(super) fn is_taken(&self) -> bool {
+        self.raw.owner().is_some_and(|owner| !Family.is_dead(owner))
     }
 
     /// Acquires the lock if it is free.

@@ -133,6 +133,22 @@ impl BoundedSemaphore {
         Ok(self.permits().try_acquire(&Family, me.into()))
     }
 
+    /// Takes the permit that this handle took last, if it is free.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn acquire_at_once(&self) -> bool {
+        shm::known().is_some_and(|me| self.permits().acquire_at_once(me.into()))
+    }
+
+    /// Gives back the permit that this handle took last, if it is this thread's.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn release_at_once(&self) -> bool {
+        shm::known().is_some_and(|me| self.permits().release_at_once(me.into()))
+    }
+
     /// Takes a permit, waiting for at most so long.
     ///
     /// # Errors

@@ -195,10 +195,25 @@ impl Lock {
         }
     }
 
+    /// Releases the lock if the calling thread has it, and nobody waits for it.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn release_at_once(&self) -> bool {
+        shm::known().is_some_and(|me| self.state.0.raw.release_at_once(me.into()))
+    }
+
     /// True if somebody has it, at this moment.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.state.0.raw.owner().is_some()
+    }
+
+    /// True if somebody who lives has it, at this moment.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.state.0.is_taken()
     }
 
     /// Acquires the lock if it is free, nobody else wants it, and there is nothing to be told.

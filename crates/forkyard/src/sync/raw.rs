@@ -258,10 +258,13 @@ impl RawLock {
     /// Releases the lock if it is the caller's process's. A look before the exchange would cost half as much again.
     #[inline]
     pub(crate) fn release(&self, me: Holder) -> Released {
-        match self.word.compare_exchange(me.word(), 0, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => Released::Done,
-            Err(_) => self.release_contended(me.id, 0),
-        }
+        if self.release_at_once(me) { Released::Done } else { self.release_contended(me.id, 0) }
+    }
+
+    /// The same, if nobody sleeps, or starves for it.
+    #[inline]
+    pub(crate) fn release_at_once(&self, me: Holder) -> bool {
+        self.word.compare_exchange(me.word(), 0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// The same, and the next one to acquire it is told that its owner died: `dead`, if it is known.

@@ -102,6 +102,28 @@ impl RLock {
         self.at_once().unwrap_or(false)
     }
 
+    /// True if somebody who lives has it, at this moment.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.state.base.is_taken()
+    }
+
+    /// Releases the lock once, if the calling thread has it, and nobody waits for it.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn release_at_once(&self) -> bool {
+        let Some(owner) = self.state.base.owned() else { return false };
+        match self.state.depth.load(Ordering::Relaxed).checked_sub(1) {
+            Some(depth) => {
+                self.state.depth.store(depth, Ordering::Relaxed);
+                true
+            }
+            None => self.state.base.raw.release_at_once(owner.into()),
+        }
+    }
+
     /// How often a thread of this process has acquired it; 0 if none has it.
     #[doc(hidden)]
     #[must_use]

@@ -124,6 +124,27 @@ impl Semaphore {
         })
     }
 
+    /// Takes a permit of a plain semaphore, if there is one.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn acquire_at_once(&self) -> bool {
+        shm::known().is_some() && self.is_plain() && self.shared.plain.try_acquire()
+    }
+
+    /// Gives a permit of a plain semaphore, if there are fewer than `most`, and nobody waits.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline]
+    pub fn release_at_once(&self, most: u32) -> bool {
+        shm::known().is_some() && self.is_plain() && self.shared.plain.release_at_once(most)
+    }
+
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.shared.cells::<AtomicU64>().is_empty()
+    }
+
     /// Takes a permit, waiting for at most so long.
     ///
     /// # Errors

@@ -111,8 +111,14 @@ impl Permits<'_> {
     /// Takes a permit if there is a free one, or one of the dead.
     #[inline]
     pub(crate) fn try_acquire(&self, lives: &impl Lives, me: Holder) -> bool {
+        self.acquire_at_once(me) || self.look(lives, me).is_none()
+    }
+
+    /// Takes the permit that was taken last, if it is free.
+    #[inline]
+    pub(crate) fn acquire_at_once(&self, me: Holder) -> bool {
         let hint = self.cells.get(self.hint.load(Ordering::Relaxed) as usize);
-        hint.is_some_and(|cell| exchange(cell, FREE, held_by(me))) || self.look(lives, me).is_none()
+        hint.is_some_and(|cell| exchange(cell, FREE, held_by(me)))
     }
 
     /// Takes a permit, waiting for one. Newcomers may overtake whoever sleeps.
@@ -182,6 +188,17 @@ impl Permits<'_> {
         after.chain(before.iter().enumerate())
     }
 
+    /// Gives back the permit that was taken last, if it is this thread's.
+    #[inline]
+    pub(crate) fn release_at_once(&self, me: Holder) -> bool {
+        let hint = self.cells.get(self.hint.load(Ordering::Relaxed) as usize);
+        let is_free = hint.is_some_and(|cell| exchange(cell, held_by(me), FREE));
+        if is_free {
+            self.tell();
+        }
+        is_free
+    }
+
     /// Gives back a permit of this process; or if it has none, somebody else's; or if all are free, makes one.
     pub(crate) fn release(&self, lives: &impl Lives, me: Id) -> Result<(), Over> {
         let hint = self.hint.load(Ordering::Relaxed) as usize;
@@ -200,12 +217,18 @@ impl Permits<'_> {
             .or_else(|| self.from(hint).find(|(_, cell)| frees(cell, &mut absent)));
         let (index, _) = freed.ok_or(Over)?;
         self.hint.store(index as u32, Ordering::Relaxed);
+        self.tell();
+        Ok(())
+    }
+
+    /// A permit is free: wakes a sleeper, if there is one.
+    #[inline]
+    fn tell(&self) {
         if self.word.word.load(Ordering::SeqCst) & WAITERS != 0
             && primitive::add_and_wake(&self.word.word, CHANGE, 1) == 0
         {
             self.wake_all();
         }
-        Ok(())
     }
 
     /// How many are free.

@@ -100,6 +100,15 @@ impl SemaphoreWord {
         self.release_contended(n)
     }
 
+    /// Adds one permit if there are fewer than `most`, and nobody sleeps.
+    #[inline]
+    pub(crate) fn release_at_once(&self, most: u32) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        // With sleepers it is more than any bound.
+        word < most.min(VALUE)
+            && self.word.compare_exchange(word, word + 1, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
     #[cold]
     fn release_contended(&self, mut n: u32) -> Result<(), Full> {
         while n > 0 {
