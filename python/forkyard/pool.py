@@ -19,7 +19,7 @@ import io
 import pickle
 import threading
 from multiprocessing import pool as _pool
-from multiprocessing.pool import *
+from multiprocessing.pool import ThreadPool as ThreadPool
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
@@ -42,38 +42,31 @@ def __getattr__(name: str) -> Any:
 # How many tasks are written down before somebody is free to do them, and of what size: with that many no more are read
 # from an iterable.
 _AHEAD, _AHEAD_BYTES = 64, 2**20
+_LARGE = 2**16
 
 
-class _Sealed:
-    """An object that is pickled at once, and unpickled when somebody asks for it: then it is known whose failure that is."""
+def _seal(obj: Any) -> Any:
+    """Return an object pickled, to be unpickled on request: so it is known whose failure it is if that fails."""
+    file, buffers = io.BytesIO(), list[Any]()
+    ForkingPickler(file, 5, True, buffers.append).dump(obj)
+    data = file.getbuffer()
+    # What is large is not copied again.
+    return (bytes(data) if len(data) < _LARGE else pickle.PickleBuffer(data)), buffers
 
-    def __init__(self, obj: Any) -> None:
-        data = io.BytesIO()
-        self._buffers: list[Any] = []
-        ForkingPickler(data, 5, True, self._buffers.append).dump(obj)
-        self._data = data.getbuffer()
 
-    def __reduce__(self) -> Any:
-        return _Sealed._arrived, (pickle.PickleBuffer(self._data), self._buffers)
+def _open(sealed: Any) -> Any:
+    data, buffers = sealed
+    return pickle.loads(data, buffers=buffers)
 
-    @property
-    def size(self) -> int:
-        return len(self._data) + sum(buffer.raw().nbytes for buffer in self._buffers)
 
-    @classmethod
-    def _arrived(cls, data: Any, buffers: Any) -> _Sealed:
-        sealed = cls.__new__(cls)
-        sealed._data, sealed._buffers = data, buffers
-        return sealed
-
-    def open(self) -> Any:
-        return pickle.loads(self._data, buffers=self._buffers)
+def _size(sealed: Any) -> int:
+    return sum(memoryview(buffer).nbytes for buffer in (sealed[0], *sealed[1]))
 
 
 class _Inbox:
     """Where a worker gets its tasks."""
 
-    def __init__(self, tasks: SimpleQueue, begun: Any, outbox: _Outbox) -> None:
+    def __init__(self, tasks: SimpleQueue[Any], begun: Any, outbox: _Outbox) -> None:
         self._tasks, self._begun, self._outbox = tasks, begun, outbox
 
     def get(self) -> Any:
@@ -84,7 +77,7 @@ class _Inbox:
             self._begun.value += 1
             job, place, sealed = message
             try:
-                return job, place, *sealed.open()
+                return job, place, *_open(sealed)
             except Exception as error:
                 self._outbox.put((job, place, (False, error)))
 
@@ -92,19 +85,19 @@ class _Inbox:
 class _Outbox:
     """Where a worker puts its results."""
 
-    def __init__(self, results: SimpleQueue, number: int) -> None:
+    def __init__(self, results: SimpleQueue[Any], number: int) -> None:
         self._results, self._number = results, number
 
     def put(self, result: Any) -> None:
         job, place, (well, value) = result
         shown = getattr(value, "tb", f"<{type(value).__qualname__}>")
-        self._results.put((self._number, job, place, well, shown, _Sealed(value)))
+        self._results.put((self._number, job, place, well, shown, _seal(value)))
 
 
 class _Worker:
     """A worker, as the pool sees it."""
 
-    def __init__(self, number: int, tasks: SimpleQueue, begun: Any, lasts: int | None) -> None:
+    def __init__(self, number: int, tasks: SimpleQueue[Any], begun: Any, lasts: int | None) -> None:
         self.number, self.tasks, self.begun, self.lasts = number, tasks, begun, lasts
         self.process: Any = None
         # How many tasks it was given, and the last of them, if its result has not come.
@@ -116,7 +109,7 @@ class _Desk:
     """Who has which task. It stands in the place of the pool's queue of tasks."""
 
     def __init__(self, ctx: Any) -> None:
-        self.results = SimpleQueue(ctx=ctx)
+        self.results: SimpleQueue[Any] = SimpleQueue(ctx=ctx)
         self._ctx = ctx
         self._changed = threading.Condition()
         self._workers: dict[int, _Worker] = {}
@@ -159,7 +152,7 @@ class _Desk:
             self._idle.append(worker)
             return
         task = self._waiting.popleft()
-        self._size -= task[2].size
+        self._size -= _size(task[2])
         self._give(worker, task)
         if len(self._waiting) == _AHEAD // 2 or not self._waiting:
             self._changed.notify()
@@ -175,7 +168,7 @@ class _Desk:
             self._dismiss()
             return
         job, place, *call = task
-        sealed = _Sealed(call)
+        sealed = _seal(call)
         with self._changed:
             while not self._over and (len(self._waiting) >= _AHEAD or self._size > _AHEAD_BYTES):
                 self._changed.wait()
@@ -185,7 +178,7 @@ class _Desk:
                 self._give(self._idle.popleft(), (job, place, sealed))
             else:
                 self._waiting.append((job, place, sealed))
-                self._size += sealed.size
+                self._size += _size(sealed)
 
     def _dismiss(self) -> None:
         with self._changed:
@@ -203,14 +196,14 @@ class _Desk:
             if result is not None:
                 return result
 
-    def _came(self, number: int, job: int, place: int, well: bool, shown: str, sealed: _Sealed) -> Any:
+    def _came(self, number: int, job: int, place: int, well: bool, shown: str, sealed: Any) -> Any:
         worker = self._workers[number]
         worker.task = None
         self._next(worker)
         try:
-            return job, place, (well, sealed.open())
+            return job, place, (well, _open(sealed))
         except Exception as error:
-            failure = _pool.MaybeEncodingError(error, None)
+            failure = _pool.MaybeEncodingError(error, None)  # type: ignore[attr-defined]
             failure.value = shown
             return job, place, (False, failure)
 
@@ -227,7 +220,7 @@ class _Desk:
             self._give(self._idle.popleft(), worker.task)
         else:
             self._waiting.appendleft(worker.task)
-            self._size += worker.task[2].size
+            self._size += _size(worker.task[2])
         return None
 
     def end(self) -> None:
@@ -269,24 +262,35 @@ class Pool(_pool.Pool):
         super().__init__(processes, initializer, initargs, maxtasksperchild, context)
 
     def _setup_queues(self) -> None:
-        if not isinstance(self._ctx, _context._Factories):  # type: ignore[has-type]
+        ctx = self._ctx  # type: ignore[attr-defined]
+        if not isinstance(ctx, _context._Factories):
             super()._setup_queues()  # type: ignore[misc]
             return
-        self._inqueue = desk = _Desk(self._ctx)
+        self._inqueue = desk = _Desk(ctx)
         self._pool = _Workers(desk)
         self._outqueue = desk.results
         self._quick_put, self._quick_get = desk.put, desk.get
 
     def _get_sentinels(self) -> list[Any]:
         if not isinstance(self._inqueue, _Desk):
-            return super()._get_sentinels()  # type: ignore[misc,no-any-return]
+            return super()._get_sentinels()
         return [self._change_notifier._reader]  # type: ignore[attr-defined]
 
     @staticmethod
-    def Process(ctx: Any, *args: Any, **keywords: Any) -> Any:
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
         """Return the process for a new worker."""
-        desk = keywords["args"][0]
-        return desk.hire(ctx, keywords) if isinstance(desk, _Desk) else ctx.Process(*args, **keywords)
+        desk = kwds["args"][0]
+        return desk.hire(ctx, kwds) if isinstance(desk, _Desk) else ctx.Process(*args, **kwds)
+
+    def _map_async(
+        self, func: Any, iterable: Any, mapper: Any, chunksize: int | None = None, *callbacks: Any, **others: Any
+    ) -> Any:
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        if chunksize is None:
+            # By how many workers there are to be: for a moment there may be none.
+            chunksize = -(-len(iterable) // (4 * self._processes))  # type: ignore[attr-defined]
+        return super()._map_async(func, iterable, mapper, chunksize, *callbacks, **others)  # type: ignore[misc]
 
     @staticmethod
     def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import eventually, members, state
+
 from forkyard import _interrupt
 
 HEAD = """
