@@ -45,6 +45,9 @@ FAST = (
 MAIN = """
 import faulthandler, fnmatch, gc, json, signal, sys, unittest
 import _test_multiprocessing
+from test import support
+
+LONG_TIMEOUT = support.LONG_TIMEOUT
 
 # A shell starts what runs in the background without it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,6 +61,8 @@ class Result(unittest.TextTestResult):
         gc.collect()
         tell(test, "crash", "its process ended, or it took longer than {limit} s")
         super().startTest(test)
+        # A thread cannot be ended: terminate() waits for a task that one has begun, as the standard library's does.
+        support.LONG_TIMEOUT = 5 if name(test).startswith("WithThreads") else LONG_TIMEOUT
         faulthandler.dump_traceback_later({limit}, exit=True)
         self.outcome, self.why = "pass", ""
 

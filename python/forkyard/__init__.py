@@ -16,6 +16,7 @@ from .context import _default_context
 DeadlockError = _errors.DeadlockError
 OwnerDiedError = _errors.OwnerDiedError
 OwnerDiedWarning = _errors.OwnerDiedWarning
+WorkerDiedError = _errors.WorkerDiedError
 
 Array = _default_context.Array
 AuthenticationError = _default_context.AuthenticationError
@@ -84,6 +85,7 @@ __all__ = [
     "SimpleQueue",
     "TimeoutError",
     "Value",
+    "WorkerDiedError",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",

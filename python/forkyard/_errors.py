@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import warnings
 
 from .context import ProcessError
 
-__all__ = ["DeadlockError", "OwnerDiedError", "OwnerDiedWarning"]
+__all__ = ["DeadlockError", "OwnerDiedError", "OwnerDiedWarning", "WorkerDiedError"]
 
 
 class OwnerDiedWarning(RuntimeWarning):
@@ -23,6 +24,25 @@ class OwnerDiedError(ProcessError):
 
 class DeadlockError(ProcessError):
     """The lock was not acquired: its owner waits, directly or by way of others, for the caller."""
+
+
+class WorkerDiedError(ProcessError):
+    """A pool's worker ended while it had the task, which may be half done: see ``pid`` and ``exitcode``."""
+
+    def __init__(self, pid: int, exitcode: int) -> None:
+        """Say which worker that was, and how it ended: ``exitcode`` is the negative number of a signal."""
+        super().__init__(pid, exitcode)
+        self.pid, self.exitcode = pid, exitcode
+
+    def __str__(self) -> str:
+        """Say what happened."""
+        how = f"ended with exit code {self.exitcode}"
+        if self.exitcode < 0:
+            try:
+                how = f"was killed by {signal.Signals(-self.exitcode).name}"
+            except ValueError:
+                how = f"was killed by signal {-self.exitcode}"
+        return f"the pool's worker {self.pid} {how} while it had this task"
 
 
 def owner_died(text: str, raises: bool) -> None:

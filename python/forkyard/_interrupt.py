@@ -19,16 +19,15 @@ is held but the signal mask of a thread, which ends with it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
 from multiprocessing import util
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__: tuple[str, ...] = ()
 
@@ -69,17 +68,89 @@ def held(do: Callable[[], object]) -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
 
 
-@contextlib.contextmanager
-def let_through() -> Iterator[None]:
-    """Let them through meanwhile, if they are held back."""
-    if not _held.back or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+def undisturbed(do: Callable[[], object]) -> None:
+    """Do something with interrupts held back, whichever thread takes them.
+
+    A mask is not enough: handlers run in the main thread, also for a signal that another thread has taken.
+    """
+    if threading.current_thread() is threading.main_thread():
+        held(lambda: _Noting(do).run())
+    else:
+        held(do)
+
+
+class _Noting:
+    """The main thread, in the middle of something: the program's handler is called when that is over."""
+
+    now: ClassVar[_Noting | None] = None
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        self._do = do
+        self._handler: Any = signal.getsignal(signal.SIGINT)
+        self._came: Any = None
+
+    def run(self) -> None:
+        if _Noting.now is not None or not callable(self._handler):
+            self._do()
+            return
+        try:
+            _Noting.now = self
+            self.begin()
+            self._do()
+        finally:
+            self.end()
+            _Noting.now = None
+            self.pass_on()
+
+    def begin(self) -> None:
+        signal.signal(signal.SIGINT, self._note)
+
+    def end(self) -> None:
+        signal.signal(signal.SIGINT, self._handler)
+
+    def pass_on(self) -> None:
+        came, self._came = self._came, None
+        if came is not None:
+            self._handler(*came)
+
+    def _note(self, *came: Any) -> None:
+        self._came = came
+
+
+def _forked() -> None:
+    if _Noting.now is not None:
+        _Noting.now.end()
+        _Noting.now = None
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class let_through:  # noqa: N801
+    """Let them through meanwhile, if they are held back.
+
+    No generator: one that an interrupt leaves in its middle is finished when it is collected, and would block them.
+    """
+
+    def __enter__(self) -> None:
+        """Let through what has come, too."""
+        main = threading.current_thread() is threading.main_thread()
+        self._noting = _Noting.now if main else None
+        self._held = main and _held.back
+        if self._noting is not None:
+            self._noting.end()
+            self._noting.pass_on()
+        if self._held:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+
+    def __exit__(self, *_: object) -> None:
+        """Hold them back again."""
+        try:
+            if self._held:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+        finally:
+            if self._noting is not None:
+                self._noting.begin()
 
 
 def waits_in(pid: int) -> bool:
@@ -121,17 +192,22 @@ class Guard:
                 signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
                 self._process_obj.run()
             finally:
-                # One that came before is raised here at the latest.
+                # One that came before is raised in one of these two at the latest, whichever thread has taken it.
                 held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+                self._end_by(_note)
         except KeyboardInterrupt:
             self._interrupted = True
+            self._end_by(signal.SIG_DFL)
             if util._logger is not None:  # type: ignore[attr-defined]
                 util._logger.info("interrupted", exc_info=True)  # type: ignore[attr-defined]
             raise SystemExit(128 + signal.SIGINT) from None
         finally:
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, signal.SIG_DFL if self._interrupted else _note)
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    @staticmethod
+    def _end_by(handler: Any) -> None:
+        if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _note):
+            signal.signal(signal.SIGINT, handler)
 
     def tell(self) -> None:
         """Raise the interrupt again that ended the target, now that all is done: for `end`, or for the interpreter."""

@@ -69,12 +69,8 @@ class Server:
         code = _CODE.format(path=[entry for entry in path if isinstance(entry, str)], fd=fd)
         executable = spawn.get_executable()
         flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        # An interrupt from the terminal is not for it; a child gets the caller's mask.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            self.pid: int = util.spawnv_passfds(executable, [executable, *flags, "-c", code], [fd])  # type: ignore[arg-type]
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        # Interrupts are held back in it, as here: one from the terminal is not for it. A child gets the caller's mask.
+        self.pid: int = util.spawnv_passfds(executable, [executable, *flags, "-c", code], [fd])  # type: ignore[arg-type]
         self.child = _forkyard.Child(os.pidfd_open(self.pid))
         self._ready = select.poll()
         for watched in (self.socket, self.child):

@@ -207,9 +207,15 @@ def start(data: bytes, fds: list[int], wanted: list[str]) -> Made:
 
 def settle() -> None:
     """Look after the spare, if nobody does."""
-    if _zygote.asked is not None and _zygote.lock.acquire(blocking=False):
+    if _zygote.asked is not None:
+        # An interrupt right after the lock was acquired would leave it so.
+        _interrupt.undisturbed(_settle)
+
+
+def _settle() -> None:
+    if _zygote.lock.acquire(blocking=False):
         try:
-            _interrupt.held(_zygote.settle)
+            _zygote.settle()
         finally:
             _zygote.lock.release()
 

@@ -171,7 +171,7 @@ class _Child:
         """Start the child."""
         from . import _interrupt
 
-        _interrupt.held(super().start)  # type: ignore[misc]
+        _interrupt.undisturbed(super().start)  # type: ignore[misc]
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
         from . import _interrupt

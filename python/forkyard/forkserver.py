@@ -63,6 +63,9 @@ class ForkServer:
 
     def ensure_running(self) -> None:
         """Make a server, if none is known that lives."""
+        _interrupt.undisturbed(self._run)
+
+    def _run(self) -> None:
         with self._lock:
             self._ensure_running()
 

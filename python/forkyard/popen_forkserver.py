@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import threading
 from multiprocessing import popen_forkserver, util
 from typing import Any
 
@@ -21,6 +23,7 @@ class Popen(popen_fork.Popen, popen_forkserver.Popen):
     DupFd = _server.Given  # type: ignore[assignment]
 
     def _launch(self, process_obj: Any) -> None:
+        self._reading = threading.Lock()
         self._forkyard_family = _family.Same()
         data = _family.parcel(self, process_obj)
         for _ in range(_ATTEMPTS):
@@ -50,9 +53,18 @@ class Popen(popen_fork.Popen, popen_forkserver.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, if the child has ended."""
-        if self.returncode is None and popen_forkserver.Popen.poll(self, flag) is not None:
-            _family.ended(self)
+        if self.returncode is None:
+            ready = select.poll()
+            ready.register(self.sentinel, select.POLLIN)
+            if ready.poll(0 if flag == os.WNOHANG else None):
+                _interrupt.undisturbed(self._read)
         return self.returncode
+
+    def _read(self) -> None:
+        # Other threads look, too, whenever they start a child; it is told once.
+        with self._reading:
+            if self.returncode is None and popen_forkserver.Popen.poll(self) is not None:
+                _family.ended(self)
 
     def _send_signal(self, sig: int) -> None:
         popen_forkserver.Popen._send_signal(self, sig)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import eventually, members, state
+
 from forkyard import _interrupt
 
 HEAD = """
@@ -242,10 +243,19 @@ def test_a_child_has_the_mask_of_whoever_starts_it(ctx, blocked):
 
 
 START = """
+import threading
+
 def quick():
     pass
 
+def spin():
+    while True:
+        time.sleep(0.0005)
+
 if __name__ == "__main__":
+    # The kernel may give the signal to any of them.
+    for _ in range(int(sys.argv[2])):
+        threading.Thread(target=spin, daemon=True).start()
     queue = ctx.Queue()
     print("ready", flush=True)
     while True:
@@ -258,9 +268,10 @@ if __name__ == "__main__":
 """
 
 
-def test_an_interrupt_in_the_middle_of_starts_leaves_nobody(tmp_path, method):
+@pytest.mark.parametrize("threads", [0, 4])
+def test_an_interrupt_in_the_middle_of_starts_leaves_nobody(tmp_path, method, threads):
     for _ in range(3):
-        with Running(tmp_path / "program.py", START, method) as running:
+        with Running(tmp_path / "program.py", START, method, str(threads)) as running:
             out, err = running.interrupt(settled=False)
             assert (out, running.process.returncode) == ("", -signal.SIGINT)
             assert err.count("Traceback (most recent call last)") == 1, err
@@ -282,3 +293,32 @@ def test_an_interrupt_right_before_they_are_held_back_leaves_nothing_blocked(mon
         _interrupt.held(pytest.fail)
     assert signal.SIGINT not in real(signal.SIG_BLOCK, ())
     assert _interrupt.mask() == real(signal.SIG_BLOCK, ())
+
+
+IN_BETWEEN = """
+class Interrupts:
+    def __reduce__(self):
+        # As a thread does that takes the signal, while the mask of this one has it blocked.
+        import _thread
+        _thread.interrupt_main()
+        return int, ()
+
+if __name__ == "__main__":
+    child = ctx.Process(target=print, args=("begun", Interrupts()), kwargs={"flush": True})
+    print("ready", flush=True)
+    try:
+        child.start()
+    except KeyboardInterrupt:
+        print(child.pid is None, multiprocessing.active_children(), flush=True)
+        raise
+"""
+
+
+def test_one_that_another_thread_takes_is_raised_before_the_child_is_made(tmp_path, method):
+    if method == "fork":
+        pytest.skip("nothing is written down for a fork")
+    with Running(tmp_path / "program.py", IN_BETWEEN, method) as running:
+        out, err = running.process.communicate(timeout=20)
+        assert (out, running.process.returncode) == ("ready\nTrue []\n", -signal.SIGINT)
+        assert err.count("Traceback (most recent call last)") == 1, err
+        eventually(lambda: not members(running.process.pid))

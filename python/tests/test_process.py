@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -265,3 +266,21 @@ def test_a_child_that_begins_while_its_parent_is_killed_ends_too(method, tmp_pat
             finally:
                 for pid in members(parent.pid):
                     os.kill(pid, signal.SIGKILL)
+
+
+def test_threads_that_start_at_once_are_told_how_each_of_their_children_ended(ctx):
+    codes = []
+
+    def run():
+        for code in range(3):
+            process = ctx.Process(target=sys.exit, args=(code,))
+            process.start()
+            process.join()
+            codes.append((code, process.exitcode))
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == sorted([(code, code) for code in range(3)] * 6)

@@ -1,1 +1,0 @@
-from multiprocessing.pool import *
