@@ -38,6 +38,8 @@ const RESOURCES: [Resource; 16] = [
 impl Resource {
     /// Open file descriptors, `RLIMIT_NOFILE`.
     pub const NOFILE: Resource = RESOURCES[9];
+    /// Bytes of a file, `RLIMIT_FSIZE`.
+    pub const FSIZE: Resource = RESOURCES[4];
     /// CPU time of the process, in seconds, `RLIMIT_CPU`.
     pub const CPU: Resource = RESOURCES[2];
 

@@ -173,7 +173,8 @@ impl Arena {
         let failed = |errno| {
             let hint = match errno {
                 Errno::FBIG => "a file may not be so large here: see ulimit -f",
-                _ => "no address space or no memory: see ulimit -v",
+                Errno::NOMEM | Errno::NOSPC => "no address space or no memory: see ulimit -v",
+                _ => "refused by the kernel, or by a sandbox",
             };
             Error::os_hint(what, errno, hint.to_owned())
         };
