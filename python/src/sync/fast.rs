@@ -36,7 +36,7 @@ pub(super) trait Within: Frozen {
 pub(super) fn add<T: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let methods = [
         method("acquire", c"acquire", ACQUIRE, Function::WithKeywords(acquire::<T>)),
-        method("release", c"release", RELEASE, Function::Plain(release::<T>)),
+        method("release", c"release", RELEASE, Function::WithKeywords(release::<T>)),
     ];
     // SAFETY: the functions are for `T`.
     unsafe { fast::add::<T>(class, methods) }?;
@@ -148,25 +148,36 @@ unsafe fn waits(args: *const *mut PyObject, nargs: Py_ssize_t, names: *mut PyObj
     }
 }
 
-unsafe extern "C" fn release<T: Fast>(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+/// In the form for arguments, which it does not have: without any, the interpreter counts how deep calls are, too.
+unsafe extern "C" fn release<T: Fast>(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
     // SAFETY: see the heading.
     unsafe {
-        if this::<T>(object).release_at_once() {
+        if nargs == 0 && names.is_null() && this::<T>(object).release_at_once() {
             return none();
         }
-        release_other::<T>(object)
+        release_other::<T>(object, args, nargs, names)
     }
 }
 
 /// With somebody waiting, or by another thread.
 #[cold]
-unsafe extern "C" fn release_other<T: Fast>(object: *mut PyObject) -> *mut PyObject {
+unsafe extern "C" fn release_other<T: Fast>(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
     // SAFETY: see the heading.
     unsafe {
-        if this::<T>(object).let_go() {
+        if nargs == 0 && names.is_null() && this::<T>(object).let_go() {
             return none();
         }
-        slow(object, "_release", ptr::null(), 0, ptr::null_mut())
+        slow(object, "_release", args, nargs, names)
     }
 }
 
