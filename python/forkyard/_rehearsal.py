@@ -1,14 +1,13 @@
 """Which pages of memory a child needs: found out once, by a copy of the zygote that does what every child does.
 
-A fork copies a page when somebody first writes to it; each is a fault, and some hundred of them are much of what a short
-child costs. A spare has them done while it waits.
+A fork copies a page when somebody first writes to it; each is a fault, and some hundred of them are much of what a
+short child costs. A spare has them done while it waits.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from typing import Any
 
 from . import _family, _server, popen_fork
 from .context import ZygoteProcess
