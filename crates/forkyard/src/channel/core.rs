@@ -10,6 +10,7 @@ use super::bell::Bell;
 use super::chain::{Garbled, MOST, Segment, Walker};
 use super::layout::{Header, INLINE, Layout, Shape};
 use super::links::Links;
+use super::patience::Patience;
 use super::ring::{Committed, Ring, Taken, Words};
 use super::segment::{FEW, FEWEST, Finder, Link};
 use super::word::Spot;
@@ -146,6 +147,8 @@ pub(crate) struct Core {
     shared: Shared<Header>,
     /// None: it has a bound, and all of it is in that ring.
     links: Option<Links>,
+    /// Of those who wait for something to get, and for room.
+    patience: [Patience; 2],
 }
 
 impl Core {
@@ -183,7 +186,7 @@ impl Core {
     fn over(shared: Shared<Header>) -> Result<Core> {
         let layout = Layout::of(&shared, shared.tail()).ok_or_else(garbled)?;
         let links = shared.chain.is_used().then(Links::default);
-        Ok(Core { ring: Ring(layout), shared, links })
+        Ok(Core { ring: Ring(layout), shared, links, patience: Default::default() })
     }
 
     /// The most messages at a time.
@@ -497,9 +500,13 @@ impl Core {
             Wait::Until(until) => (until, false),
             Wait::Interruptible(until) => (until, true),
         };
+        let is_for_room = std::ptr::eq(bell, &raw const self.shared.counters.room);
+        let patience = &self.patience[usize::from(is_for_room)];
+        let most = patience.spins();
         let (mut spun, mut pause) = (0, 1);
-        while spun < primitive::SPINS {
+        while spun < most && (spun < primitive::SPINS || !until.has_passed()) {
             if let Some(done) = attempt()? {
+                patience.was_right(most);
                 return Ok(done);
             }
             // Longer and longer: who looks takes the words away from whoever is at work on them.
@@ -507,6 +514,7 @@ impl Core {
             spun += pause;
             pause = (2 * pause).min(LOOK_EVERY);
         }
+        patience.was_wrong(most);
         self.tidy();
         let mut waiting = None;
         loop {
@@ -518,7 +526,7 @@ impl Core {
                 return Err(Refused::TimedOut);
             }
             let end = match bell {
-                bell if std::ptr::eq(bell, &raw const self.shared.counters.room) => PUT,
+                _ if is_for_room => PUT,
                 bell if std::ptr::eq(bell, &raw const self.shared.finished) => JOIN,
                 _ => GET,
             };

@@ -37,6 +37,7 @@ mod joinable;
 mod layout;
 mod lease;
 mod links;
+mod patience;
 mod queue;
 mod ready;
 mod repair;
