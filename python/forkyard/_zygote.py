@@ -137,7 +137,11 @@ class _Zygote:
         with spare, contextlib.suppress(Refused, BrokenPipeError, ConnectionResetError):
             made = made or self.answer(server)
             if made[1].poll() is None:
-                _server.send(spare, bytes([_interrupt.waits_in(made[0])]) + packet, fds)
+                interrupted = _interrupt.waits_in(made[0])
+                # One that has come for both is raised now: it must not be forgotten there, and raised here later.
+                with _interrupt.let_through():
+                    pass
+                _server.send(spare, bytes([interrupted]) + packet, fds)
                 return made
         return None
 

@@ -173,6 +173,13 @@ class _Child:
 
         _interrupt.undisturbed(super().start)  # type: ignore[misc]
 
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the child has ended, or for that many seconds."""
+        super().join(timeout)  # type: ignore[misc]
+        if self._popen is not None and self._popen.returncode is not None:  # type: ignore[attr-defined]
+            # Now: an interrupt is lost that comes while things are collected.
+            vars(_process)["_dangling"].discard(self)
+
     def _bootstrap(self, parent_sentinel: int | None = None) -> Any:
         from . import _interrupt
         from .popen_fork import begin

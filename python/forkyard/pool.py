@@ -24,8 +24,9 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from . import context as _context
+from . import popen_fork
 from ._errors import WorkerDiedError
-from .queues import SimpleQueue
+from .queues import Empty, SimpleQueue
 from .sharedctypes import RawValue
 
 if TYPE_CHECKING:
@@ -158,9 +159,14 @@ class _Desk:
             self._changed.notify()
 
     def _give(self, worker: _Worker, task: Any) -> None:
-        worker.tasks.put(task)
-        worker.given += 1
-        worker.task = task
+        try:
+            worker.tasks.put(task)
+        except Exception as error:
+            # There is no memory for it: as if the worker had told so.
+            _Outbox(self.results, worker.number).put((*task[:2], (False, error)))
+        else:
+            worker.given += 1
+            worker.task = task
 
     def put(self, task: Any) -> None:
         """Give a task to somebody who has none, or keep it until there is one. None: there are no more."""
@@ -197,7 +203,10 @@ class _Desk:
                 return result
 
     def _came(self, number: int, job: int, place: int, well: bool, shown: str, sealed: Any) -> Any:
-        worker = self._workers[number]
+        worker = self._workers.get(number)
+        if worker is None:
+            # Nobody knew that it lived, and its task has failed.
+            return None
         worker.task = None
         self._next(worker)
         try:
@@ -211,17 +220,28 @@ class _Desk:
         worker = self._workers.pop(number)
         with contextlib.suppress(ValueError):
             self._idle.remove(worker)
-        if worker.task is None:
+        task = worker.task
+        if task is None:
             return None
-        if worker.begun.value == worker.given:
-            job, place, _ = worker.task
-            return job, place, (False, WorkerDiedError(worker.process.pid, worker.process.exitcode))
+        if worker.begun.value == worker.given or not self._gives_back(worker):
+            return *task[:2], (False, WorkerDiedError(worker.process.pid, worker.process.exitcode))
         if self._idle:
-            self._give(self._idle.popleft(), worker.task)
+            self._give(self._idle.popleft(), task)
         else:
-            self._waiting.appendleft(worker.task)
-            self._size += _size(worker.task[2])
+            self._waiting.appendleft(task)
+            self._size += _size(task[2])
         return None
+
+    def _gives_back(self, worker: _Worker) -> bool:
+        """Tell whether a worker that had not begun with its task will not do so later."""
+        try:
+            worker.tasks._get_now()  # type: ignore[attr-defined]
+        except Empty:
+            # If its fork server was killed nobody knows whether it lives.
+            return bool(worker.process.exitcode != popen_fork.UNKNOWN)
+        finally:
+            worker.tasks.put(None)
+        return True
 
     def end(self) -> None:
         """Give nobody anything any more."""

@@ -16,6 +16,9 @@ from . import _family, _forkyard, _interrupt
 
 __all__ = ["Popen"]
 
+# The exit code of a child of which nobody knows how it ended.
+UNKNOWN = 255
+
 # This process's ends of the pipes by which its children see that it lives. A fork must not keep them open.
 _lifelines: set[int] = set()
 
@@ -68,7 +71,7 @@ class _Gone:
         return self.file.fileno()
 
     def poll(self) -> int:
-        return 255
+        return UNKNOWN
 
     def send_signal(self, signal: int) -> None:
         raise ProcessLookupError(errno.ESRCH, "the process has ended")
@@ -136,6 +139,8 @@ class Popen(popen_fork.Popen):
             if code is not None:
                 self.returncode = code
                 _family.ended(self)
+                # Now: an interrupt is lost that comes while things are collected.
+                self.finalizer()
         return self.returncode
 
     def _send_signal(self, sig: int) -> None:

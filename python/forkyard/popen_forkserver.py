@@ -33,6 +33,7 @@ class Popen(popen_fork.Popen, popen_forkserver.Popen):
             try:
                 with _interrupt.let_through():
                     self.pid = forkserver.read_signed(self.sentinel)
+                self._lifeline = lifeline
                 break
             except EOFError:
                 # The server was killed before it made a child, or told of it: without its data that one ends.
@@ -65,6 +66,14 @@ class Popen(popen_fork.Popen, popen_forkserver.Popen):
         with self._reading:
             if self.returncode is None and popen_forkserver.Popen.poll(self) is not None:
                 _family.ended(self)
+                # An interrupt is lost that comes in a finalizer. So what is left is closed by an object that has none.
+                self.finalizer.cancel()
+                popen_fork._close(self._lifeline)
+                self._owner = select.epoll.fromfd(self.sentinel)
+
+    def close(self) -> None:
+        """Let go of the child, which has ended."""
+        self._owner.close()
 
     def _send_signal(self, sig: int) -> None:
         popen_forkserver.Popen._send_signal(self, sig)  # type: ignore[attr-defined]
