@@ -88,6 +88,7 @@ class _Noting:
         self._do = do
         self._handler: Any = signal.getsignal(signal.SIGINT)
         self._came: Any = None
+        self.missed = False
 
     def run(self) -> None:
         if _Noting.now is not None or not callable(self._handler):
@@ -108,6 +109,9 @@ class _Noting:
     def end(self) -> None:
         signal.signal(signal.SIGINT, self._handler)
 
+    def came(self) -> bool:
+        return self._came is not None
+
     def pass_on(self) -> None:
         came, self._came = self._came, None
         if came is not None:
@@ -117,13 +121,22 @@ class _Noting:
         self._came = came
 
 
+def _forks() -> None:
+    now = _Noting.now
+    if now is not None and _held.back:
+        now.missed = now.came() or signal.SIGINT in signal.sigpending()
+
+
 def _forked() -> None:
-    if _Noting.now is not None:
-        _Noting.now.end()
-        _Noting.now = None
+    now, _Noting.now = _Noting.now, None
+    if now is not None:
+        now.end()
+        if now.missed:
+            # It had come a moment before the fork, and will be raised in the parent when the start is over.
+            os.kill(os.getpid(), signal.SIGINT)
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(before=_forks, after_in_child=_forked)
 
 
 class let_through:  # noqa: N801
