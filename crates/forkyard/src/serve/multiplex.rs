@@ -230,7 +230,8 @@ impl Worker<'_> {
 
     fn end(&mut self, place: usize, over: Over) {
         let Some(link) = self.links.get_mut(place).and_then(Option::take) else { return };
-        // Closed first: whoever hears that it is over may count on it.
+        // Closed first: whoever hears that it is over may count on it. Somebody else may have a copy, so it is not left to that to end the watch.
+        let _ = self.epoll.remove(&link.fd);
         drop(link.fd);
         self.free.push(place);
         self.desk.finish(link.index, link.number, over);

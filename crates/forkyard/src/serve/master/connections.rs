@@ -281,7 +281,8 @@ impl Connections {
     ) -> Option<Handed> {
         self.drop_claimed();
         let entry = self.entries.get_mut(index as usize).and_then(Option::as_mut);
-        let entry = entry.filter(|entry| entry.number == number && entry.child == Some(from))?;
+        let entry = entry.filter(|entry| entry.number == number)?;
+        // The claim counts: it may have been sent to somebody else as well, or be pending for that.
         let serving = Tag { number, state: ConnectionState::Serving, child: from };
         let handed = Tag { state: ConnectionState::Handed, child: 0, ..serving };
         if !self.board.change_tag(index as usize, serving, handed) {
@@ -372,16 +373,21 @@ impl Connections {
     /// Takes back what is not claimed, for good: who still has a packet of it will fail to claim it.
     pub(super) fn reclaim(&mut self) {
         self.drop_claimed();
-        for (_, handed) in std::mem::take(&mut self.unclaimed).into_iter().rev() {
+        let unclaimed = std::mem::take(&mut self.unclaimed).into_iter().map(|(_, handed)| handed);
+        // Of what is pending again, somebody may have a packet too.
+        let all: Vec<Handed> = unclaimed.chain(std::mem::take(&mut self.pending)).collect();
+        for handed in all {
             let index = handed.index as usize;
             let tag = self.board.tag(index);
             let free = Tag { state: ConnectionState::Free, ..tag };
+            let Some(Some(entry)) = self.entries.get_mut(index) else { continue };
             if tag.state == ConnectionState::Handed && self.board.change_tag(index, tag, free) {
-                if let Some(Some(entry)) = self.entries.get_mut(index) {
-                    entry.handed = None;
-                    entry.child = None;
-                }
-                self.pending.push_front(handed);
+                entry.handed = None;
+                entry.child = None;
+                self.pending.push_back(handed);
+            } else if entry.handed.is_none() && entry.number == handed.number {
+                entry.handed = Some((handed.accepted, 0));
+                entry.child = Some(self.board.tag(index).child);
             }
         }
     }
