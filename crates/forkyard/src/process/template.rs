@@ -45,10 +45,14 @@ pub(crate) struct Template {
     missing: bool,
     /// How many numbers a start needs free: more where it executes the program afresh.
     room: usize,
+    /// Numbers that are kept free for a zygote, while there is none.
+    reserve: Vec<OwnedFd>,
 }
 
 /// Numbers that [`Template::start_alone`] needs for a moment: two sockets, memory, and the process.
 const ROOM_ALONE: usize = 6;
+/// The same for a zygote, which keeps two of them, and a start after that.
+const ROOM_FOR_ZYGOTE: usize = ROOM_ALONE + 2;
 
 /// A child that has no task yet.
 struct Spare {
@@ -83,6 +87,7 @@ impl Template {
             starts: 0,
             missing: false,
             room: 1,
+            reserve: Vec::new(),
         }
     }
 
@@ -97,6 +102,7 @@ impl Template {
         }
         if self.zygote.is_none() {
             let token = self.token()?;
+            self.reserve.clear();
             self.zygote = Some(match self.anchor {
                 Anchor::Caller => Zygote::exec(&runtime.outfit()?, &token, self.preload.as_ref(), false)?,
                 Anchor::Keeper => runtime.keeper.run(move || exec_for_keeper(runtime, &token))?,
@@ -368,16 +374,22 @@ impl Template {
         (started, failed)
     }
 
-    /// Keeps room for one start more, whatever else this process opens. Needs a zygote.
+    /// Keeps room for one start more, whatever else this process opens; and for a zygote, if there is none.
     pub(crate) fn keep_room(&mut self) -> Result<()> {
-        match &mut self.zygote {
-            Some(zygote) => zygote.fill_reserve(self.room),
-            None => Ok(()),
+        if let Some(zygote) = &mut self.zygote {
+            return zygote.fill_reserve(self.room);
         }
+        let Some(runtime) = runtime::existing() else { return Ok(()) };
+        while self.reserve.len() < ROOM_FOR_ZYGOTE {
+            let refused = |errno| Error::os_hint("start a zygote", errno, limit::hint(errno));
+            self.reserve.push(runtime.reserve().map_err(refused)?);
+        }
+        Ok(())
     }
 
     /// Gives up the room that is kept, for a start by other means.
     pub(crate) fn use_room(&mut self) {
+        self.reserve.clear();
         if let Some(zygote) = &mut self.zygote {
             (0..zygote.room()).for_each(|_| zygote.spend_reserve());
         }
@@ -476,6 +488,7 @@ impl Template {
     pub(crate) fn abandon(&mut self) {
         self.retired.drain(..).chain(self.zygote.take()).for_each(Zygote::abandon);
         self.spare = None;
+        self.reserve.clear();
     }
 }
 
