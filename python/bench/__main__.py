@@ -17,6 +17,7 @@ from itertools import chain
 
 import connections
 import locks
+import pools
 import queues
 import start
 from common import run
@@ -36,7 +37,7 @@ def main() -> None:
     for name, found in wanted.items():
         if found is None:
             print(f"{name} is not installed: skipped")
-    every = chain(start.cases(), queues.cases(), connections.cases(), locks.cases())
+    every = chain(start.cases(), queues.cases(), connections.cases(), locks.cases(), pools.cases())
     seconds = options.seconds / 5 if options.quick else options.seconds
     figures = run((case for case in every if options.only in case.name), options.rounds, seconds)
     if options.json:

@@ -1,10 +1,18 @@
-"""Pools of worker processes: the standard library's, with a channel of its own for each worker.
+"""Pools of worker processes: the standard library's, with queues that survive the death of those who use them.
 
-So it is known who has which task, and no lock is shared by processes that may be killed. At a worker's death:
+Tasks lie in one queue, from which the workers take them in their order, as with the standard library. A task is a
+pickle in a pickle. To unpickle the outer one is part of taking it from the queue, and writes its number into a word
+that the pool shares with that worker. So there is no moment at which a task is in nobody's hands. At a worker's death:
 
-- It was waiting for a task, or had not begun with the one that was on its way: nothing but a new worker is seen.
-- It had begun with a task, up to the moment when the result is in the queue: that task, or chunk of tasks, fails with a
-  ``WorkerDiedError``, as soon as the kernel tells of the death. It is not run again. The others go on.
+- It had none, or its last result is in the queue: nothing but a new worker is seen.
+- It was about to take one, and its word says nothing of it: the queue gives that to another worker.
+- Its word has the number of a task whose result has not come: that task, or chunk of tasks, fails with a
+  ``WorkerDiedError``, as soon as the kernel tells of the death and all is read that was put before. It is not run
+  again. (Killed after it wrote the word and before the queue let go of the task: that fails, and what the queue gives
+  back is run for the first time, for nobody.)
+
+A worker of which nobody knows whether it lives, because its fork server was killed, puts back what it takes from then
+on, and ends.
 
 An argument or a result that cannot be unpickled where it arrives fails its task, too. A pool over a context that is not
 this package's own, and ``ThreadPool``, are the standard library's.
@@ -13,10 +21,11 @@ this package's own, and ``ThreadPool``, are the standard library's.
 from __future__ import annotations
 
 import collections
-import contextlib
+import copyreg
 import ctypes
-import io
+import itertools
 import pickle
+import struct
 import threading
 from multiprocessing import pool as _pool
 from multiprocessing.pool import ThreadPool as ThreadPool
@@ -26,8 +35,8 @@ from typing import TYPE_CHECKING, Any
 from . import context as _context
 from . import popen_fork
 from ._errors import WorkerDiedError
-from .queues import Empty, SimpleQueue
-from .sharedctypes import RawValue
+from .queues import SimpleQueue
+from .sharedctypes import RawArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,222 +52,269 @@ def __getattr__(name: str) -> Any:
 # How many tasks are written down before somebody is free to do them, and of what size: with that many no more are read
 # from an iterable.
 _AHEAD, _AHEAD_BYTES = 64, 2**20
+# From this size on, what is pickled is not copied again.
 _LARGE = 2**16
 
 
+class _Sealer:
+    """What makes pickles that are unpickled on request, so that it is known whose failure it is if that fails."""
+
+    def __init__(self) -> None:
+        self._parts, self._buffers = list[Any](), list[Any]()
+        # A pickler needs no more of a file.
+        self.write = self._parts.append
+        self._pickler = pickle.Pickler(self, 5, buffer_callback=self._keep)
+        self._pickler.dispatch_table = _reducers
+
+    def _keep(self, buffer: Any) -> bool:
+        if buffer.raw().nbytes < _LARGE:
+            return True
+        self._buffers.append(buffer)
+        return False
+
+    def seal(self, obj: Any) -> Any:
+        """Return the pickle, and the large buffers that belong to it."""
+        self._pickler.dump(obj)
+        self._pickler.clear_memo()
+        parts, buffers = self._parts, self._buffers
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        if buffers:
+            buffers = buffers[:]
+            self._buffers.clear()
+        return data, buffers
+
+
+# As the standard library's pickler has them, now and later.
+_reducers = collections.ChainMap(ForkingPickler._extra_reducers, copyreg.dispatch_table)  # type: ignore[attr-defined]
+_sealers: list[_Sealer] = []
+
+
 def _seal(obj: Any) -> Any:
-    """Return an object pickled, to be unpickled on request: so it is known whose failure it is if that fails."""
-    file, buffers = io.BytesIO(), list[Any]()
-    ForkingPickler(file, 5, True, buffers.append).dump(obj)
-    data = file.getbuffer()
-    # What is large is not copied again.
-    return (bytes(data) if len(data) < _LARGE else pickle.PickleBuffer(data)), buffers
+    try:
+        sealer = _sealers.pop()
+    except IndexError:
+        sealer = _Sealer()
+    sealed = sealer.seal(obj)
+    # Not after an error: it may keep half of an object.
+    _sealers.append(sealer)
+    return sealed
 
 
-def _open(sealed: Any) -> Any:
-    data, buffers = sealed
-    return pickle.loads(data, buffers=buffers)
+# What this process shares with the pool whose worker it is: the number of the task that it took last, and whether it
+# is to take none any more.
+_word: Any = None
 
 
-def _size(sealed: Any) -> int:
-    return sum(memoryview(buffer).nbytes for buffer in (sealed[0], *sealed[1]))
+class _Task:
+    """A task in the queue."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, number: int, data: Any, buffers: Any) -> None:
+        large = len(data) >= _LARGE
+        self.parts = (number, pickle.PickleBuffer(data) if large else data, *map(pickle.PickleBuffer, buffers))
+
+
+def _take(number: int, data: Any, *buffers: Any) -> Any:
+    _word[0] = number
+    return number, data, buffers
+
+
+# Found sooner than a method of it.
+ForkingPickler.register(_Task, lambda task: (_take, task.parts))
 
 
 class _Inbox:
     """Where a worker gets its tasks."""
 
-    def __init__(self, tasks: SimpleQueue[Any], begun: Any, outbox: _Outbox) -> None:
-        self._tasks, self._begun, self._outbox = tasks, begun, outbox
+    def __init__(self, tasks: SimpleQueue[Any], word: Any) -> None:
+        self._tasks, self._word = tasks, word
 
     def get(self) -> Any:
-        while True:
-            message = self._tasks.get()
-            if message is None:
-                return None
-            self._begun.value += 1
-            job, place, sealed = message
-            try:
-                return job, place, *_open(sealed)
-            except Exception as error:
-                self._outbox.put((job, place, (False, error)))
+        global _word
+        _word = self._word
+        task = self._tasks.get()
+        if _word[1]:
+            _word[0] = 0
+            self._tasks.put(task and _Task(*task))
+            return None
+        if task is None:
+            return None
+        number, data, buffers = task
+        try:
+            return number, None, *pickle.loads(data, buffers=buffers)
+        except Exception as error:
+            return number, None, _pool._helper_reraises_exception, (error,), {}  # type: ignore[attr-defined]
+
+
+# What is behind the pickle in a result: the number of the task, how much text there is in between, and whether it
+# went well.
+_END = struct.Struct("<QI?")
 
 
 class _Outbox:
     """Where a worker puts its results."""
 
-    def __init__(self, results: SimpleQueue[Any], number: int) -> None:
-        self._results, self._number = results, number
+    def __init__(self, results: SimpleQueue[Any]) -> None:
+        self._results = results
 
     def put(self, result: Any) -> None:
-        job, place, (well, value) = result
-        shown = getattr(value, "tb", f"<{type(value).__qualname__}>")
-        self._results.put((self._number, job, place, well, shown, _seal(value)))
+        number, _, (well, value) = result
+        data, buffers = _seal(value)
+        text = f"<{type(value).__qualname__}>"
+        shown = str(text if well else getattr(value, "tb", text)).encode(errors="replace")
+        end = shown + _END.pack(number, len(shown), well)
+        if buffers or len(data) >= _LARGE:
+            self._results.put((end, pickle.PickleBuffer(data), buffers))
+        else:
+            self._results.put(data + end)
 
 
 class _Worker:
     """A worker, as the pool sees it."""
 
-    def __init__(self, number: int, tasks: SimpleQueue[Any], begun: Any, lasts: int | None) -> None:
-        self.number, self.tasks, self.begun, self.lasts = number, tasks, begun, lasts
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.word = RawArray(ctypes.c_uint64, 2)
         self.process: Any = None
-        # How many tasks it was given, and the last of them, if its result has not come.
-        self.given = 0
-        self.task: Any = None
 
 
 class _Desk:
-    """Who has which task. It stands in the place of the pool's queue of tasks."""
+    """What tasks there are, and what became of them. It stands in the place of the pool's queue of tasks.
+
+    One thread puts tasks, another one gets results, and a third one hires.
+    """
 
     def __init__(self, ctx: Any) -> None:
         self.results: SimpleQueue[Any] = SimpleQueue(ctx=ctx)
-        self._ctx = ctx
-        self._changed = threading.Condition()
+        self._tasks: SimpleQueue[Any] = SimpleQueue(ctx=ctx)
         self._workers: dict[int, _Worker] = {}
-        self._idle: collections.deque[_Worker] = collections.deque()
-        # Tasks that nobody has yet, and their size.
-        self._waiting: collections.deque[Any] = collections.deque()
-        self._size = 0
-        self._hired = 0
+        self._numbers, self._hired = itertools.count(1), itertools.count(1)
+        # The tasks whose results have not come: job, place and size of each.
+        self._open: dict[int, tuple[int, int, int]] = {}
+        # Bytes of tasks that were put, and of those that are over: each is written by one thread.
+        self._put, self._done = 0, 0
+        # Somebody waits until there is room for another task.
+        self._full = False
+        self._changed = threading.Condition()
         self._over = False
 
     def hire(self, ctx: Any, keywords: Any) -> Any:
         """Return the process for a new worker."""
-        _, _, initializer, initargs, lasts, wraps = keywords["args"]
-        with self._changed:
-            self._hired += 1
-            worker = _Worker(self._hired, SimpleQueue(ctx=self._ctx), RawValue(ctypes.c_uint64), lasts)
-        outbox = _Outbox(self.results, worker.number)
-        inbox = _Inbox(worker.tasks, worker.begun, outbox)
-        keywords["args"] = (inbox, outbox, initializer, initargs, lasts, wraps)
+        _, _, *others = keywords["args"]
+        worker = _Worker(next(self._hired))
+        keywords["args"] = (_Inbox(self._tasks, worker.word), _Outbox(self.results), *others)
         worker.process = ctx.Process(**keywords)
         self._workers[worker.number] = worker
+        self._tell()
         return worker.process
-
-    def _of(self, process: Any) -> _Worker:
-        return next(worker for worker in list(self._workers.values()) if worker.process is process)
-
-    def began(self, process: Any) -> None:
-        """Take note of a worker that has been started."""
-        with self._changed:
-            self._next(self._of(process))
 
     def ended(self, process: Any) -> None:
         """Take note of a worker that has ended. What it has put is looked at before."""
-        self.results.put((self._of(process).number,))
+        number = next(worker.number for worker in list(self._workers.values()) if worker.process is process)
+        self.results.put((number,))
 
-    def _next(self, worker: _Worker) -> None:
-        if worker.lasts is not None and worker.given >= worker.lasts:
-            return
-        if not self._waiting:
-            self._idle.append(worker)
-            return
-        task = self._waiting.popleft()
-        self._size -= _size(task[2])
-        self._give(worker, task)
-        if len(self._waiting) == _AHEAD // 2 or not self._waiting:
-            self._changed.notify()
+    def _has_room(self, ahead: int) -> bool:
+        # Each worker may have one, of any size, and one more may wait.
+        more = len(self._open) - len(self._workers)
+        return more <= 0 or (more < ahead and self._put - self._done <= _AHEAD_BYTES)
 
-    def _give(self, worker: _Worker, task: Any) -> None:
-        try:
-            worker.tasks.put(task)
-        except Exception as error:
-            # There is no memory for it: as if the worker had told so.
-            _Outbox(self.results, worker.number).put((*task[:2], (False, error)))
-        else:
-            worker.given += 1
-            worker.task = task
+    def _tell(self) -> None:
+        """Wake who waits for room: when there is some for several."""
+        if self._has_room(_AHEAD // 2):
+            with self._changed:
+                self._changed.notify()
 
     def put(self, task: Any) -> None:
-        """Give a task to somebody who has none, or keep it until there is one. None: there are no more."""
+        """Put a task, or wait until there is room. None: there is one worker less to be given any."""
         if task is None:
-            self._dismiss()
+            self._tasks.put(None)
             return
         job, place, *call = task
-        sealed = _seal(call)
-        with self._changed:
-            while not self._over and (len(self._waiting) >= _AHEAD or self._size > _AHEAD_BYTES):
-                self._changed.wait()
-            if self._over:
-                return
-            if self._idle:
-                self._give(self._idle.popleft(), (job, place, sealed))
-            else:
-                self._waiting.append((job, place, sealed))
-                self._size += _size(sealed)
-
-    def _dismiss(self) -> None:
-        with self._changed:
-            while self._idle:
-                self._idle.popleft().tasks.put(None)
+        data, buffers = _seal(call)
+        size = len(data)
+        for buffer in buffers:
+            size += buffer.raw().nbytes
+        if not self._has_room(_AHEAD):
+            with self._changed:
+                # First: whoever makes room from here on tells.
+                self._full = True
+                while not self._over and not self._has_room(_AHEAD // 2):
+                    self._changed.wait()
+                self._full = False
+        if self._over:
+            return
+        number = next(self._numbers)
+        self._put += size
+        self._open[number] = job, place, size
+        try:
+            self._tasks.put(_Task(number, data, buffers))
+        except BaseException:
+            # There is no memory for it.
+            self._put -= size
+            del self._open[number]
+            raise
 
     def get(self) -> Any:
         """Return the next result. None: there are no more."""
         while True:
             message = self.results.get()
-            if message is None:
+            if type(message) is bytes:
+                result = self._came(message, message, ())
+            elif message is None:
                 return None
-            with self._changed:
+            else:
                 result = self._lost(*message) if len(message) == 1 else self._came(*message)
             if result is not None:
                 return result
 
-    def _came(self, number: int, job: int, place: int, well: bool, shown: str, sealed: Any) -> Any:
-        worker = self._workers.get(number)
-        if worker is None:
-            # Nobody knew that it lived, and its task has failed.
+    def _close(self, number: int) -> Any:
+        task = self._open.pop(number, None)
+        if task is not None:
+            self._done += task[2]
+            if self._full:
+                self._tell()
+        return task
+
+    def _came(self, end: bytes, data: Any, buffers: Any) -> Any:
+        number, shown, well = _END.unpack_from(end, len(end) - _END.size)
+        task = self._close(number)
+        if task is None:
+            # It has failed before.
             return None
-        worker.task = None
-        self._next(worker)
         try:
-            return job, place, (well, _open(sealed))
+            # What is behind a pickle is not looked at.
+            return *task[:2], (well, pickle.loads(data, buffers=buffers))
         except Exception as error:
             failure = _pool.MaybeEncodingError(error, None)  # type: ignore[attr-defined]
-            failure.value = shown
-            return job, place, (False, failure)
+            failure.value = end[-_END.size - shown : -_END.size].decode()
+            return *task[:2], (False, failure)
 
     def _lost(self, number: int) -> Any:
         worker = self._workers.pop(number)
-        with contextlib.suppress(ValueError):
-            self._idle.remove(worker)
-        task = worker.task
+        if worker.process.exitcode == popen_fork.UNKNOWN:
+            # Either it sees this, or its word is seen here.
+            worker.word[1] = 1
+            with self._changed:
+                pass
+        task = self._close(worker.word[0])
         if task is None:
             return None
-        if worker.begun.value == worker.given or not self._gives_back(worker):
-            return *task[:2], (False, WorkerDiedError(worker.process.pid, worker.process.exitcode))
-        if self._idle:
-            self._give(self._idle.popleft(), task)
-        else:
-            self._waiting.appendleft(task)
-            self._size += _size(task[2])
-        return None
-
-    def _gives_back(self, worker: _Worker) -> bool:
-        """Tell whether a worker that had not begun with its task will not do so later."""
-        try:
-            worker.tasks._get_now()  # type: ignore[attr-defined]
-        except Empty:
-            # If its fork server was killed nobody knows whether it lives.
-            return bool(worker.process.exitcode != popen_fork.UNKNOWN)
-        finally:
-            worker.tasks.put(None)
-        return True
+        return *task[:2], (False, WorkerDiedError(worker.process.pid, worker.process.exitcode))
 
     def end(self) -> None:
-        """Give nobody anything any more."""
+        """Take no more tasks."""
         with self._changed:
             self._over = True
             self._changed.notify_all()
 
 
 class _Workers(list):  # type: ignore[type-arg]
-    """The pool's list of workers: who is in it has been started, and who is taken out has ended."""
+    """The pool's list of workers: who is taken out has ended."""
 
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
-
-    def append(self, process: Any) -> None:
-        super().append(process)
-        self._desk.began(process)
 
     def __delitem__(self, place: Any) -> None:
         process = self[place]

@@ -161,6 +161,130 @@ def test_whoever_is_killed_no_task_is_run_twice_or_forgotten(ctx, lasts):
         pool.join()
 
 
+def pairs_up(number):
+    semaphores = remember.values
+    if number % 2:
+        semaphores[number // 2].release()
+    else:
+        semaphores[number // 2].acquire()
+
+
+def test_tasks_begin_in_their_order(ctx):
+    # Whoever waits for the next task finds that one begun, whatever lies behind it and whoever else waits.
+    with ctx.Pool(2, remember, [ctx.Semaphore(0) for _ in range(40)]) as pool:
+        pool.map(pairs_up, range(80), 1)
+        pool.apply_async(pairs_up, (0,))
+        between = [pool.apply_async(same, (number,)) for number in range(20)]
+        pool.apply(pairs_up, (1,))
+        assert [result.get() for result in between] == list(range(20))
+
+
+def waits_first(number):
+    told, done = remember.values
+    done[number] += 1
+    if number == 0:
+        sleeps(told)
+    return number
+
+
+def test_what_lies_behind_the_task_of_a_killed_worker_is_done_once(ctx):
+    told, done = ctx.SimpleQueue(), ctx.RawArray("i", 50)
+    with ctx.Pool(1, remember, (told, done)) as pool:
+        results = [pool.apply_async(waits_first, (number,)) for number in range(50)]
+        os.kill(told.get(), signal.SIGKILL)
+        with pytest.raises(forkyard.WorkerDiedError):
+            results[0].get()
+        assert [result.get() for result in results[1:]] == list(range(1, 50))
+        assert list(done) == [1] * 50
+
+
+def pid_of(_argument):
+    return os.getpid()
+
+
+def test_a_worker_ends_after_its_last_task(ctx):
+    with ctx.Pool(2, maxtasksperchild=3) as pool:
+        pids = pool.map(pid_of, range(40), 1)
+        assert max(pids.count(pid) for pid in pids) <= 3
+    with ctx.Pool(1, maxtasksperchild=1) as pool:
+        # What could not be unpickled was its last, too.
+        with pytest.raises(ValueError, match="no number"):
+            pool.apply(same, (Unreadable(),))
+        assert pool.apply(same, (1,)) == 1
+        pool.close()
+        pool.join()
+
+
+def sometimes_unpicklable(number):
+    return {7: lambda: None, 13: Unreadable()}.get(number, number)
+
+
+def test_a_result_that_cannot_be_pickled_fails_its_task_alone(ctx):
+    with ctx.Pool(2) as pool:
+        results = [pool.apply_async(sometimes_unpicklable, (number,)) for number in range(20)]
+        for number, result in enumerate(results):
+            if number in (7, 13):
+                with pytest.raises(forkyard.pool.MaybeEncodingError):
+                    result.get()
+            else:
+                assert result.get() == number
+
+
+def returns(buffer):
+    return pickle.PickleBuffer(bytes(buffer)[::-1])
+
+
+def test_large_buffers_go_there_and_back(ctx):
+    with ctx.Pool(2) as pool:
+        for size in (10, 100_000, 3_000_000):
+            data = random.randbytes(size)
+            assert bytes(pool.apply(returns, (pickle.PickleBuffer(data),))) == data[::-1]
+
+
+def dies_taking(moment, chance, done):
+    take = forkyard.pool._take
+
+    def dying(number, *parts):
+        if moment == "after":
+            take(number, *parts)
+        if chance.acquire(False):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take(number, *parts)
+
+    forkyard.pool._take = dying
+    remember(done)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_whoever_dies_while_it_takes_a_task(ctx, moment):
+    chance, done = ctx.Semaphore(5), ctx.RawArray("i", 100)
+    with ctx.Pool(2, dies_taking, (moment, chance, done)) as pool:
+        results = [pool.apply_async(counts, (number,)) for number in range(100)]
+        died = 0
+        for result in results:
+            try:
+                result.get()
+            except forkyard.WorkerDiedError:
+                died += 1
+        pool.close()
+        pool.join()
+    # After its word is written it has begun, for the pool. The queue gives the task back in any case, maybe to the next
+    # who dies so.
+    assert died == 0 if moment == "before" else 1 <= died <= 5
+    assert list(done) == [1] * 100
+
+
+def test_whoever_may_take_no_more_puts_back_what_it_takes(ctx):
+    done = ctx.RawArray("i", 50)
+    with ctx.Pool(2, remember, (done,)) as pool:
+        for worker in list(pool._inqueue._workers.values()):
+            worker.word[1] = 1
+        assert sorted(number for number, _ in pool.map(counts, range(50), 1)) == list(range(50))
+        assert list(done) == [1] * 50
+        pool.close()
+        pool.join()
+
+
 def test_no_more_is_read_ahead_than_there_is_room_for(ctx):
     read, told = itertools.count(), ctx.SimpleQueue()
     with ctx.Pool(2, remember, (told,)) as pool:
@@ -168,7 +292,7 @@ def test_no_more_is_read_ahead_than_there_is_room_for(ctx):
         for _ in range(2):
             told.get()
         # Nobody is free now: besides the two that run, 64 wait, and whoever reads has one in its hand.
-        eventually(lambda: len(pool._inqueue._waiting) == 64)
+        eventually(lambda: len(pool._inqueue._open) == 2 + 64)
         assert next(read) <= 2 + 64 + 1
         del results
 
