@@ -190,6 +190,8 @@ class _Desk:
         self.results: SimpleQueue[Any] = SimpleQueue(ctx=ctx)
         self._tasks: SimpleQueue[Any] = SimpleQueue(ctx=ctx)
         self._workers: dict[int, _Worker] = {}
+        # The words of those who may live on unseen.
+        self._doubtful: list[Any] = []
         self._numbers, self._hired = itertools.count(1), itertools.count(1)
         # The tasks whose results have not come: job, place and size of each.
         self._open: dict[int, tuple[int, int, int]] = {}
@@ -229,7 +231,9 @@ class _Desk:
     def put(self, task: Any) -> None:
         """Put a task, or wait until there is room. None: there is one worker less to be given any."""
         if task is None:
-            self._tasks.put(None)
+            # Whoever is to take no more puts that back, too, and ends.
+            for _ in range(1 + len(self._doubtful)):
+                self._tasks.put(None)
             return
         job, place, *call = task
         data, buffers = _seal(call)
@@ -294,10 +298,10 @@ class _Desk:
     def _lost(self, number: int) -> Any:
         worker = self._workers.pop(number)
         if worker.process.exitcode == popen_fork.UNKNOWN:
-            # Either it sees this, or its word is seen here.
+            # Either it sees this, or its word is seen here: a lock is taken in between. The memory stays its own.
             worker.word[1] = 1
             with self._changed:
-                pass
+                self._doubtful.append(worker.word)
         task = self._close(worker.word[0])
         if task is None:
             return None
