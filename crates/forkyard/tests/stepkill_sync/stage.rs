@@ -37,6 +37,8 @@ pub(crate) struct Stage {
     actors: Vec<Channel>,
     pids: Vec<i32>,
     for_victims: Channel,
+    /// A victim's fork may be left, and nobody is its parent.
+    may_have_orphan: bool,
     /// Counts the victims.
     round: usize,
     /// How long an answer may take.
@@ -67,6 +69,7 @@ impl Stage {
             actors,
             pids: vec![],
             for_victims,
+            may_have_orphan: false,
             round: 0,
             deadline: DEADLINE,
             slowest: Duration::ZERO,
@@ -202,6 +205,7 @@ impl Stage {
     /// Has the founder clean up until nobody is left that it did not start: a victim's fork ends by itself, when it gets to run, and
     /// nobody is its parent.
     pub(crate) fn reap_orphan(&mut self) -> Told {
+        self.may_have_orphan = true;
         eventually("the orphan has ended and is cleaned up", || {
             let reaped = self.ask_founder("reap").is_ok();
             let now = self.ask_founder("census").map_or_else(|_| Census::default(), |line| Census::of(&line));
@@ -217,7 +221,12 @@ impl Stage {
     /// Fails if more is in use than then.
     pub(crate) fn no_more_than(&mut self, then: Census) -> Told {
         let mut now = Census::default();
+        let may_have_orphan = std::mem::take(&mut self.may_have_orphan);
         let same = eventually("nothing is left", || {
+            // One that had not run at all until now joins, and ends.
+            if may_have_orphan && self.ask_founder("reap").is_err() {
+                return false;
+            }
             now = self.ask_founder("census").map_or_else(|_| Census::default(), |line| Census::of(&line));
             Census { chunks: then.chunks, memory: then.memory, ..now } == then
                 && now.chunks <= then.chunks
