@@ -321,11 +321,11 @@ fn zygote_is_stopped() {
     let stopped = zygote().unwrap();
     kill(stopped, SIGSTOP);
     let began = Instant::now();
-    // The first may find a spare; the second needs another zygote.
-    for _ in 0..2 {
+    // The first two may find a spare; the third needs another zygote.
+    for _ in 0..3 {
         assert_eq!(process::spawn(add, (1, 2)).unwrap().join().unwrap(), 3);
     }
-    println!("two starts beside a stopped zygote took {:?}", began.elapsed());
+    println!("three starts beside a stopped zygote took {:?}", began.elapsed());
     // Where siblings are refused, it only stands guard and nobody asks it for a child.
     if !fallback::forced(fallback::Feature::CloneParent) {
         assert!(zygote().is_some_and(|pid| pid != stopped), "it was replaced");
@@ -335,7 +335,7 @@ fn zygote_is_stopped() {
         kill(stopped, SIGCONT);
     }
     recovers();
-    eventually("only the zygote and its spare are left", || common::children_of(own_pid()).len() <= 2);
+    eventually("only the zygote and its spares are left", || common::children_of(own_pid()).len() <= 3);
 }
 
 #[test]

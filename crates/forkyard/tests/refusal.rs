@@ -50,8 +50,8 @@ fn builder(start: u32, daemon: bool) -> Builder {
 
 /// How often a refused start is tried again: a leak of each time shows among what comes and goes.
 const TRIES: usize = 4;
-/// A spare that waits for the next start has two descriptors here, and may not be there yet.
-const SPARE_FDS: usize = 2;
+/// Each of two spares that wait for the next starts has two descriptors here, and may not be there yet.
+const SPARE_FDS: usize = 4;
 
 /// Limits this process in `resource` while it starts something; then starts again, freely.
 fn limited(resource: &str, soft: Option<u64>, start: impl Fn() -> forkyard::Result<()>) -> Seen {

@@ -53,7 +53,7 @@ fn give_up_rights() {
 
 #[forkyard::task]
 fn starts_before_and_after() {
-    // The third finds a spare.
+    // The second leaves a spare, the third two.
     for _ in 0..3 {
         assert_eq!(process::spawn(user, ()).unwrap().join().unwrap(), 0);
     }

@@ -218,7 +218,7 @@ impl Child {
         self.runtime.release_slot(self.slot);
         self.runtime.keeper.unwatch(self);
         lock(&self.lifeline).take();
-        self.runtime.look_after_spare();
+        self.runtime.look_after_spares();
         Ok(Some(status))
     }
 

@@ -18,6 +18,7 @@ mod limit;
 mod panic;
 pub(crate) mod runtime;
 pub mod signal;
+mod spares;
 pub(crate) mod swarm;
 pub(crate) mod task;
 pub(crate) mod template;

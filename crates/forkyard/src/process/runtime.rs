@@ -268,23 +268,23 @@ impl Runtime {
         }
     }
 
-    /// Looks after the spare, unless somebody is starting a process and does so anyway.
-    pub(crate) fn look_after_spare(&'static self) {
+    /// Looks after the spares, unless somebody is starting a process and does so anyway.
+    pub(crate) fn look_after_spares(&'static self) {
         if let Ok(mut template) = self.template.try_lock() {
-            template.look_after_spare(self);
+            template.look_after_spares(self);
             self.release(template);
         }
     }
 
     /// What the keeper does for the template: revives a zygote that died, so that guarded children are guarded again,
-    /// and reaps a spare that died. It never waits for the template, because its holder may be waiting for the keeper:
+    /// and reaps spares that died. It never waits for the template, because its holder may be waiting for the keeper:
     /// the note is made first, so a holder that lets go afterwards finds it.
     pub(crate) fn do_chores(&'static self) {
         self.chores.store(true, Ordering::Release);
         if let Ok(mut template) = self.template.try_lock() {
             self.chores.store(false, Ordering::Release);
-            // In this order: looking after the spare may find out that the zygote is lost.
-            template.look_after_spare(self);
+            // In this order: looking after the spares may find out that the zygote is lost.
+            template.bury_spares(self);
             template.revive_on_keeper(self);
         }
     }

@@ -1,7 +1,6 @@
 //! A zygote that is there when it is needed: made at the first start, made again when it died.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 use forkyard_sys::wait::{self, Doing};
 use forkyard_sys::{Errno, Pid, pidfd};
@@ -9,6 +8,7 @@ use forkyard_sys::{Errno, Pid, pidfd};
 use super::board::INLINE;
 use super::builder::Attributes;
 use super::runtime::{self, Runtime};
+use super::spares::{self, Collected, Spares, is_dead};
 use super::task::Call;
 use super::unseen::{adopt_unseen, born, discard, is_gone};
 use super::zygote::{self, Answer, Surroundings, Zygote};
@@ -38,9 +38,8 @@ pub(crate) struct Template {
     /// Those that have rights which this process has given up. They cannot be ended from here, and stand guard over what was
     /// started with those rights.
     retired: Vec<Zygote>,
-    /// A child that waits for its task, so that the next start does not wait for a clone.
-    spare: Option<Spare>,
-    starts: u32,
+    spares: Spares,
+    starts: usize,
     /// There was a zygote, and it was lost: the keeper makes another, so that guarded children are guarded again.
     missing: bool,
     /// How many numbers a start needs free: more where it executes the program afresh.
@@ -54,15 +53,8 @@ const ROOM_ALONE: usize = 6;
 /// The same for a zygote, which keeps two of them, and a start after that.
 const ROOM_FOR_ZYGOTE: usize = ROOM_ALONE + 2;
 
-/// A child that has no task yet.
-struct Spare {
-    slot: u32,
-    /// `None` until the zygote's answer has been collected.
-    born: Option<(Pid, OwnedFd)>,
-}
-
-/// A program that has started so many is taken to start more, and gets a spare.
-const STARTS_BEFORE_SPARES: u32 = 2;
+/// A program that has started so many is taken to start more, and gets a spare; and with each start after that one more.
+const STARTS_BEFORE_SPARES: usize = 2;
 
 /// A child that was just born.
 #[derive(Debug)]
@@ -83,7 +75,7 @@ impl Template {
             token: None,
             zygote: None,
             retired: Vec::new(),
-            spare: None,
+            spares: Spares::default(),
             starts: 0,
             missing: false,
             room: 1,
@@ -162,11 +154,11 @@ impl Template {
         call: &Call,
         attributes: &Attributes,
     ) -> Result<Option<Started>> {
-        let was_ordered = self.spare.is_some();
+        let was_ordered = !self.spares.is_empty();
         if !was_ordered {
             self.order(runtime)?;
         }
-        if let Some(errno) = self.collect() {
+        if let Some(errno) = self.collect(runtime, Spares::collect_first) {
             if self.has_other_limits() {
                 // It met limits of another time: the next one meets ours.
                 self.lose();
@@ -175,13 +167,13 @@ impl Template {
             // What was refused to an order of another time may be had now.
             return if was_ordered { Ok(None) } else { Err(refused(attributes, errno)) };
         }
-        let (Some(zygote), Some(spare)) = (&self.zygote, &self.spare) else { return Ok(None) };
-        let (request, directory) = zygote.request(now, spare.slot, call, attributes)?;
+        let (Some(zygote), Some(slot)) = (&self.zygote, self.spares.first_slot()) else { return Ok(None) };
+        let (request, directory) = zygote.request(now, slot, call, attributes)?;
         let encoded = postcard::to_stdvec(&request).unwrap_or_default();
         if directory.is_some() || encoded.is_empty() || encoded.len() > INLINE {
             return self.start_directly(runtime, now, call, attributes);
         }
-        let Some(Spare { slot, born: Some((pid, pidfd)) }) = self.spare.take() else { return Ok(None) };
+        let Some((slot, pid, pidfd)) = self.spares.take_first() else { return Ok(None) };
         // A spare that was killed, or stopped, while it waited is nobody's loss; one that is killed from here on had its task.
         if wait::doing(pidfd.as_fd()) != Ok(Doing::Running) {
             discard(runtime, slot, Some((pid, pidfd)));
@@ -192,8 +184,9 @@ impl Template {
         }
         self.starts = self.starts.saturating_add(1);
         if self.anchor == Anchor::Keeper && self.starts >= STARTS_BEFORE_SPARES {
+            let wanted = spares::MOST.min(1 + self.starts - STARTS_BEFORE_SPARES);
             // No room for a spare: the next start will say so, if there is none for it either.
-            let _ = self.order(runtime);
+            while self.spares.len() < wanted && self.order(runtime).is_ok() {}
         }
         Ok(Some(Started { pid, pidfd, slot }))
     }
@@ -208,7 +201,7 @@ impl Template {
         attributes: &Attributes,
     ) -> Result<Option<Started>> {
         // Answers come in the order of the requests.
-        self.collect();
+        self.collect(runtime, Spares::collect_all);
         let Some(zygote) = &mut self.zygote else { return Ok(None) };
         let slot = runtime.board.offer()?;
         let answer = zygote.request(now, slot, call, attributes).and_then(|(request, directory)| {
@@ -220,6 +213,11 @@ impl Template {
             Ok(Answer::Refused(errno)) => match born(runtime, slot) {
                 // A child for which there was no pidfd is there all the same.
                 Some(pid) => adopt_unseen(pid, attributes).map(Some),
+                // Those that have no task yet make room for one that has.
+                None if !self.spares.is_empty() => {
+                    self.spares.discard(runtime);
+                    Ok(None)
+                }
                 // It met limits of another time: the next one meets ours.
                 None if self.has_other_limits() => {
                     self.lose();
@@ -249,64 +247,39 @@ impl Template {
 
     /// Asks for a spare.
     fn order(&mut self, runtime: &'static Runtime) -> Result<()> {
-        let Some(zygote) = &mut self.zygote else { return Ok(()) };
-        let slot = runtime.board.offer()?;
-        match zygote.order(slot) {
-            Ok(()) => {
-                self.spare = Some(Spare { slot, born: None });
-                Ok(())
-            }
-            Err(error) => {
-                runtime.board.release(slot);
-                Err(error)
-            }
+        match &mut self.zygote {
+            Some(zygote) => self.spares.order(runtime, zygote),
+            None => Err(Error::new("start a process", Kind::Protocol("there is no zygote".to_owned()))),
         }
     }
 
-    /// Waits for the spare that was asked for. The kernel's refusal, if it refused; no spare is there then, nor if the
-    /// zygote was lost.
-    fn collect(&mut self) -> Option<Errno> {
-        let (Some(zygote), Some(spare)) = (&mut self.zygote, &mut self.spare) else { return None };
-        if spare.born.is_some() {
-            return None;
-        }
-        match zygote.collect() {
-            Answer::Born(pid, pidfd) => {
-                spare.born = Some((pid, pidfd));
-                None
-            }
-            Answer::Refused(errno) => {
-                self.drop_spare();
-                Some(errno)
-            }
-            Answer::Lost => {
+    /// Collects answers to orders. The kernel's refusal, if it refused; that spare is one no longer, and none is there if
+    /// the zygote was lost.
+    fn collect(
+        &mut self,
+        runtime: &'static Runtime,
+        how: impl FnOnce(&mut Spares, &Runtime, &mut Zygote) -> Collected,
+    ) -> Option<Errno> {
+        match how(&mut self.spares, runtime, self.zygote.as_mut()?) {
+            Collected::Done => None,
+            Collected::Refused(errno) => Some(errno),
+            Collected::Lost => {
                 self.lose();
                 None
             }
         }
     }
 
-    /// Takes charge of a spare whose birth has been announced, so that its death will be noticed; reaps one that has
-    /// died. Called whenever a child has ended, and by the keeper.
-    pub(crate) fn look_after_spare(&mut self, runtime: &'static Runtime) {
-        let (Some(zygote), Some(spare)) = (&self.zygote, &self.spare) else { return };
-        if spare.born.is_none() && zygote.has_answered() {
-            // A refusal is told by the next start.
-            self.collect();
-            if let Some((_, pidfd)) = self.spare.as_ref().and_then(|spare| spare.born.as_ref()) {
-                runtime.keeper.watch_spare(pidfd.as_fd());
-            }
-        }
-        let born = self.spare.as_ref().and_then(|spare| spare.born.as_ref());
-        if born.is_some_and(|(_, pidfd)| is_dead(pidfd.as_fd())) {
-            self.drop_spare();
-        }
+    /// Takes charge of the spares whose births have been announced. Called whenever a child has ended.
+    pub(crate) fn look_after_spares(&mut self, runtime: &'static Runtime) {
+        // A refusal is told by the next start.
+        self.collect(runtime, Spares::collect_announced);
     }
 
-    fn drop_spare(&mut self) {
-        if let (Some(spare), Some(runtime)) = (self.spare.take(), runtime::existing()) {
-            discard(runtime, spare.slot, spare.born);
-        }
+    /// Reaps the spares that have died.
+    pub(crate) fn bury_spares(&mut self, runtime: &'static Runtime) {
+        self.look_after_spares(runtime);
+        self.spares.bury(runtime);
     }
 
     /// Starts children of the enlisted swarm, one for each number. Fewer, with the reason, if the kernel refused.
@@ -452,24 +425,15 @@ impl Template {
     /// Ends the zygote, if there is one; the next start makes another.
     pub(crate) fn lose(&mut self) {
         if let Some(zygote) = self.zygote.take() {
-            if let Some(mut alive) = zygote.end() {
-                self.await_spare(&mut alive);
+            if let (Some(mut alive), Some(runtime)) = (zygote.end(), runtime::existing()) {
+                self.spares.await_all(runtime, &mut alive);
                 self.retired.push(alive);
             }
             self.missing = true;
         }
         // A spare belongs to its zygote: what it has of this process's surroundings is what that one had.
-        self.drop_spare();
-    }
-
-    /// Waits for the spare that was asked of a zygote which lives on: its slot is nobody else's before.
-    fn await_spare(&mut self, zygote: &mut Zygote) {
-        let Some(Spare { born: born @ None, .. }) = &mut self.spare else { return };
-        match zygote.collect() {
-            Answer::Born(pid, pidfd) => *born = Some((pid, pidfd)),
-            Answer::Refused(_) => {}
-            // It may be made at any time: the slot stays taken.
-            Answer::Lost => self.spare = None,
+        if let Some(runtime) = runtime::existing() {
+            self.spares.discard(runtime);
         }
     }
 
@@ -487,7 +451,7 @@ impl Template {
     /// In a fork of the requester: closes what belongs to the parent.
     pub(crate) fn abandon(&mut self) {
         self.retired.drain(..).chain(self.zygote.take()).for_each(Zygote::abandon);
-        self.spare = None;
+        self.spares.abandon();
         self.reserve.clear();
     }
 }
@@ -502,11 +466,6 @@ fn exec_for_keeper(runtime: &'static Runtime, token: &str) -> Result<Zygote> {
     let zygote = Zygote::exec(&runtime.outfit()?, token, None, false)?;
     runtime.keeper.watch_zygote(zygote.pidfd());
     Ok(zygote)
-}
-
-/// True if the process has ended, also while a debugger keeps its status from us: the keeper is woken only once.
-fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
-    matches!(pidfd::wait_readable(pidfd, Some(Instant::now())), Ok(true))
 }
 
 fn refused(attributes: &Attributes, errno: Errno) -> Error {

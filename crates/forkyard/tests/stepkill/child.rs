@@ -1,11 +1,13 @@
 //! The child is killed on its way from its first instruction to its exit: the join tells the signal and how far it
 //! came, never a value that was not committed and never an exit that did not happen.
 
+use std::collections::VecDeque;
+
 use forkyard::process::Ended;
 
 use crate::points::{Board, Point, Walk};
 use crate::report::Operation;
-use crate::requester::{Requester, Role, ending};
+use crate::requester::{Requester, Role, SPARES, ending};
 use crate::trace::{Stop, Tracee, Until};
 
 pub(crate) fn with_a_small_value() -> bool {
@@ -68,10 +70,12 @@ pub(crate) fn whose_number_is_used_again() -> bool {
                 missed = 20;
                 break;
             }
-            // This one runs the spare, and orders one that may get the free number and slot.
+            // This one runs the first spare, and orders one that may get the free number and slot.
             stage.run_undisturbed("packet")?;
-            let again = stage.next == child;
-            stage.run_undisturbed("packet")?;
+            let again = stage.spares.contains(&child);
+            for _ in 0..SPARES {
+                stage.run_undisturbed("packet")?;
+            }
             if again {
                 break;
             }
@@ -89,8 +93,8 @@ pub(crate) fn whose_number_is_used_again() -> bool {
 struct Stage {
     requester: Requester,
     zygote: Tracee,
-    /// The spare, before its first instruction.
-    next: Tracee,
+    /// The spares, before their first instruction.
+    spares: VecDeque<Tracee>,
 }
 
 impl Stage {
@@ -98,13 +102,16 @@ impl Stage {
         let mut requester = Requester::begin(Role::Requester);
         requester.undisturbed().unwrap();
         let zygote = Tracee::seize(requester.only_server(&[]).unwrap(), true).unwrap();
-        // From its second start on a requester has a spare.
-        requester.tell("run small free 0");
-        let made: Vec<Tracee> = (0..2).map(|_| next_made(zygote)).collect();
-        made[0].release();
-        assert!(requester.answer().unwrap().starts_with("ok "));
-        requester.runs();
-        Stage { requester, zygote, next: made[1] }
+        // From its second start on a requester has a spare, from the third on two.
+        let mut spares = VecDeque::new();
+        for _ in 0..SPARES {
+            requester.tell("run small free 0");
+            spares.extend((0..2).map(|_| next_made(zygote)));
+            spares.pop_front().into_iter().for_each(Tracee::release);
+            assert!(requester.answer().unwrap().starts_with("ok "));
+            requester.runs();
+        }
+        Stage { requester, zygote, spares }
     }
 
     /// After a failure.
@@ -114,7 +121,7 @@ impl Stage {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        self.next.release();
+        self.spares.drain(..).for_each(Tracee::release);
         self.requester.end()
     }
 
@@ -126,7 +133,8 @@ impl Stage {
             return (next_made(self.zygote), number);
         }
         // The next one is ordered after this one got its task.
-        (std::mem::replace(&mut self.next, next_made(self.zygote)), number)
+        self.spares.push_back(next_made(self.zygote));
+        (self.spares.pop_front().unwrap(), number)
     }
 
     fn run_undisturbed(&mut self, what: &str) -> Result<(), String> {
@@ -191,7 +199,8 @@ impl Stage {
         if !answer.starts_with("ok ") || runs != [number] {
             return Err(format!("the next start (number {number}) told {answer:?} and ran {runs:?}"));
         }
-        self.requester.only_server(&[self.next.0]).map(|_| ())
+        let spares: Vec<i32> = self.spares.iter().map(|spare| spare.0).collect();
+        self.requester.only_server(&spares).map(|_| ())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common;
 use crate::report::Operation;
-use crate::requester::{DEADLINE, Requester, Role, nobody_is_left, only_one_is_left};
+use crate::requester::{DEADLINE, Requester, Role, SPARES, nobody_is_left, only_one_is_left};
 use crate::trace::{self, Boundary, Stop, Tracee, Until, any_news};
 
 /// A member of the family.
@@ -30,12 +30,12 @@ pub(crate) fn first_start() -> bool {
     actors.map(|(actor, stride)| kill_along(actor, Member::Requester, 0, stride)).iter().sum::<usize>() == 0
 }
 
-/// Starts before a later one. From the second on there is a spare for the next.
+/// Starts before a later one. From the second on there is a spare for the next, from the third on two.
 const EARLIER: usize = 3;
 
-/// A later one: there are a zygote, a spare, and a child that is not daemonic.
+/// A later one: there are a zygote, spares, and a child that is not daemonic.
 pub(crate) fn later_start() -> bool {
-    let (child, next) = (Member::Child(EARLIER), Member::Child(EARLIER + 1));
+    let (child, next) = (Member::Child(EARLIER), Member::Child(EARLIER + SPARES));
     let actors = [Member::Requester, Member::Keeper, Member::Zygote, child, next];
     actors.map(|actor| kill_along(actor, Member::Requester, EARLIER, 1)).iter().sum::<usize>() == 0
 }
@@ -151,7 +151,7 @@ impl Family {
         if earlier > 0 {
             let known = Vec::from_iter(family.survivor);
             family.pump(|family| {
-                family.children == earlier + 1 && family.requester.quiet_server(&known).is_some()
+                family.children == earlier + SPARES && family.requester.quiet_server(&known).is_some()
             })?;
         }
         Ok(family)

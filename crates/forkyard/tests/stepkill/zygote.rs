@@ -2,7 +2,7 @@
 
 use crate::points::{Point, Walk};
 use crate::report::Operation;
-use crate::requester::{Requester, Role};
+use crate::requester::{Requester, Role, SPARES};
 use crate::trace::Tracee;
 
 /// It makes the spare for the next start; this start has one.
@@ -11,10 +11,10 @@ pub(crate) fn making_the_next_spare() -> bool {
         == 0
 }
 
-/// It makes a child for a start that has no spare, and the next spare.
+/// It makes a child for a start that has no spare, and the next spares.
 pub(crate) fn making_two() -> bool {
-    let case = Case::new("zygote killed while it makes a child and a spare", Role::Requester);
-    Case { fresh: true, answers: 2, ..case }.kill_everywhere(200, 60_000) == 0
+    let case = Case::new("zygote killed while it makes a child and spares", Role::Requester);
+    Case { fresh: true, answers: 1 + SPARES, ..case }.kill_everywhere(200, 60_000) == 0
 }
 
 /// It makes a child that has its task at once.

@@ -18,6 +18,7 @@ use crate::process::board::{Slot, State};
 use crate::process::builder::Attributes;
 use crate::process::child::{self, Post};
 use crate::process::context::Parent;
+use crate::process::spares;
 use crate::process::swarm::{self, Swarm};
 use crate::process::{exit, panic, task};
 use crate::shm::{self, Table};
@@ -54,10 +55,10 @@ pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
             clone::exit_now(1)
         }
     };
-    let mut last = Last::default();
+    let mut ahead = Ahead::default();
     let served = match answer(&socket, &Reply::Ready, None) {
         Ok(()) if once => become_child(world, socket),
-        Ok(()) => serve(world, socket, rehearsal, &mut last),
+        Ok(()) => serve(world, socket, rehearsal, &mut ahead),
         Err(fault) => Err(fault),
     };
     let Err(fault) = served;
@@ -67,7 +68,7 @@ pub(super) fn main(socket: OwnedFd, once: bool, marker: Marker) -> ! {
         fault => eprintln!("forkyard: zygote: {fault:?}"),
     }
     if !once && requester_died(world) {
-        last.end_spare(world);
+        ahead.end(world);
         sweep(&world.token);
         // What it held, names among it, is this process's to clean up if nobody else of the family is left.
         sync::reap();
@@ -153,7 +154,7 @@ fn rehearse(world: &'static World) {
     task::touch(wait_for_task as *const u8);
     drop(std::thread::current());
     if let Ok(fd) = world.requester_pidfd.try_clone() {
-        let_go(fd, None, None);
+        let_go(fd, Ahead::default(), None);
     }
     touch();
     let request = STAGE.wait_for_call(world.requester).unwrap_or_default();
@@ -202,25 +203,23 @@ fn answer(socket: &OwnedFd, reply: &Reply, fd: Option<&OwnedFd>) -> Result<(), F
     message::send(socket, &message::encode(reply)?, &fds, false)
 }
 
-/// The child that was made last.
+/// The spares that were made last, as many as a requester has at a time: the slot where each waits, and who it is.
 #[derive(Default)]
-struct Last {
-    /// Kept in case it finds no room where it is sent.
-    pidfd: Option<OwnedFd>,
-    /// The slot where it waits for a task, if it was made as a spare.
-    spare: Option<u32>,
+struct Ahead {
+    made: [Option<(u32, OwnedFd)>; spares::MOST],
+    next: usize,
 }
 
-impl Last {
-    fn keep(&mut self, pidfd: OwnedFd, spare: Option<u32>) -> &OwnedFd {
-        self.spare = spare;
-        self.pidfd.insert(pidfd)
+impl Ahead {
+    fn keep(&mut self, slot: u32, pidfd: OwnedFd) {
+        self.made[self.next] = Some((slot, pidfd));
+        self.next = (self.next + 1) % self.made.len();
     }
 
-    /// Ends the dead requester's spare. The kernel has, unless the requester had given up the rights to signal it.
-    fn end_spare(&self, world: &'static World) {
-        let waits = |&index: &u32| slot(world, index).is_ok_and(|slot| slot.state() == Some(State::Offered));
-        if let (Some(pidfd), true) = (&self.pidfd, self.spare.as_ref().is_some_and(waits)) {
+    /// Ends the dead requester's spares. The kernel has, unless the requester had given up the rights to signal them.
+    fn end(&self, world: &'static World) {
+        let waits = |index| slot(world, index).is_ok_and(|slot| slot.state() == Some(State::Offered));
+        for (_, pidfd) in self.made.iter().flatten().filter(|&&(index, _)| waits(index)) {
             // ESRCH: it has ended.
             let _ = pidfd::send_signal(pidfd.as_fd(), SIGKILL);
         }
@@ -232,7 +231,7 @@ fn serve(
     world: &'static World,
     socket: OwnedFd,
     mut rehearsal: Option<OwnedFd>,
-    last: &mut Last,
+    ahead: &mut Ahead,
 ) -> Result<Infallible, Fault> {
     let template = clone::Template::of_this_thread();
     let mut buffer = [0; size_of::<message::Buffer>()];
@@ -241,18 +240,12 @@ fn serve(
         let mut packet = message::receive_into(&mut buffer, &socket, true)?;
         let fds = std::mem::take(&mut packet.fds);
         match packet.decode()? {
-            Ask::Again => {
-                let last = last.pidfd.as_ref();
-                let reply =
-                    if last.is_some() { Reply::Born(0) } else { Reply::Refused(Errno::SRCH.raw_os_error()) };
-                answer(&socket, &reply, last)?;
-            }
             Ask::Sweep => {
                 sweep(&world.token);
                 clone::exit_now(0)
             }
             Ask::Many(births) => {
-                *last = Last::default();
+                *ahead = Ahead::default();
                 // What is written between two clones is a page to copy: only a count, and that on the stack.
                 let mut done = 0;
                 let mut refused = None;
@@ -261,7 +254,7 @@ fn serve(
                     let slot = slot(world, index)?;
                     match clone_one_of(swarm, slot, template) {
                         Ok(None) => {
-                            let_go(socket, None, rehearsal);
+                            let_go(socket, Ahead::default(), rehearsal);
                             become_one_of(world, swarm, slot, index, number)
                         }
                         Ok(Some(_)) => done += 1,
@@ -283,20 +276,24 @@ fn serve(
                 let slot = slot(world, request.slot)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
-                        let_go(socket, last.pidfd.take(), rehearsal);
+                        let_go(socket, std::mem::take(ahead), rehearsal);
                         run(world, slot, request, fds)
                     }
-                    made => tell(&socket, made, last, None)?,
+                    made => drop(tell(&socket, made)?),
                 }
             }
             Ask::Spare(index) => {
                 let slot = slot(world, index)?;
                 match clone_for(slot, template) {
                     Ok(Side::Child) => {
-                        let_go(socket, last.pidfd.take(), rehearsal);
+                        let_go(socket, std::mem::take(ahead), rehearsal);
                         wait_for_task(world, slot, index)
                     }
-                    made => tell(&socket, made, last, Some(index))?,
+                    made => {
+                        if let Some(pidfd) = tell(&socket, made)? {
+                            ahead.keep(index, pidfd);
+                        }
+                    }
                 }
             }
         }
@@ -306,8 +303,8 @@ fn serve(
 
 /// Closes, in a clone, what belongs to its zygote alone.
 #[inline(never)]
-fn let_go(socket: OwnedFd, last: Option<OwnedFd>, rehearsal: Option<OwnedFd>) {
-    drop((socket, last, rehearsal));
+fn let_go(socket: OwnedFd, ahead: Ahead, rehearsal: Option<OwnedFd>) {
+    drop((socket, ahead, rehearsal));
 }
 
 /// `None` in the child.
@@ -348,21 +345,16 @@ fn clone_for(slot: &Slot, template: forkyard_sys::Result<clone::Template>) -> fo
     template.and_then(|template| unsafe { template.clone_sibling(&slot.born) })
 }
 
-/// Answers with the child's pidfd, which is kept, or with the kernel's refusal.
-fn tell(
-    socket: &OwnedFd,
-    made: forkyard_sys::Result<Side>,
-    last: &mut Last,
-    spare: Option<u32>,
-) -> Result<(), Fault> {
+/// Answers with the child's pidfd, which it gives back, or with the kernel's refusal.
+fn tell(socket: &OwnedFd, made: forkyard_sys::Result<Side>) -> Result<Option<OwnedFd>, Fault> {
     match made {
         Ok(Side::Caller { pid, pidfd }) => {
             let reply = Reply::Born(pid.as_raw_nonzero().get().unsigned_abs());
-            let pidfd = last.keep(pidfd, spare);
-            message::send_short(socket, &reply, &[pidfd.as_fd()])
+            message::send_short(socket, &reply, &[pidfd.as_fd()])?;
+            Ok(Some(pidfd))
         }
-        Err(errno) => answer(socket, &Reply::Refused(errno.raw_os_error()), None),
-        Ok(Side::Child) => Ok(()),
+        Err(errno) => answer(socket, &Reply::Refused(errno.raw_os_error()), None).map(|()| None),
+        Ok(Side::Child) => Ok(None),
     }
 }
 

@@ -69,8 +69,6 @@ pub(crate) enum Ask<'a> {
     Start(Request<'a>),
     /// Clone a spare, which waits for its request in this slot.
     Spare(u32),
-    /// Send the last pidfd once more: there was no room for it.
-    Again,
     /// Kill all that guarded children have left behind, and end.
     Sweep,
     /// Start a swarm's children: a slot of the outcome board and a number for each.

@@ -26,6 +26,7 @@ use self::message::{Ask, Fault, Hello, Packet, Reply, Request};
 use super::builder::Attributes;
 use super::context;
 use super::limit::hint as limit_hint;
+use super::swarm;
 use super::task::{self, Call};
 use crate::error::{Error, Kind, Result};
 use crate::shm;
@@ -151,9 +152,9 @@ impl Zygote {
         self.pidfd.as_fd()
     }
 
-    /// Asks for a spare. [`collect`](Zygote::collect) gets the answer.
-    pub(crate) fn order(&mut self, slot: u32) -> Result<()> {
-        self.fill_reserve(1)?;
+    /// Asks for a spare, while so many others are expected. [`collect`](Zygote::collect) gets the answers, in this order.
+    pub(crate) fn order(&mut self, slot: u32, expected: usize) -> Result<()> {
+        self.fill_reserve(expected + 1)?;
         let packet = message::encode(&Ask::Spare(slot)).map_err(|fault| fault_error(&fault))?;
         match message::send(&self.socket, &packet, &[], true) {
             // A zygote that is gone does not answer either.
@@ -173,9 +174,13 @@ impl Zygote {
         }
     }
 
-    /// True if the answer to what was asked has come.
-    pub(crate) fn has_answered(&self) -> bool {
-        matches!(poll::readable([self.socket.as_fd()], Some(Instant::now())), Ok([true]))
+    /// The answer to what was asked, if it has come.
+    pub(crate) fn collect_announced(&mut self) -> Option<Answer> {
+        match message::receive(&self.socket, true) {
+            Ok(packet) => Some(self.born(packet)),
+            Err(Fault::Os(Errno::AGAIN)) => None,
+            Err(_) => Some(Answer::Lost),
+        }
     }
 
     /// Waits for the answer to what was asked.
@@ -242,25 +247,19 @@ impl Zygote {
             Ok(Reply::Refused(errno)) => Answer::Refused(Errno::from_raw_os_error(errno)),
             Ok(Reply::Born(pid)) => {
                 let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Answer::Lost };
-                match packet.fds.into_iter().next() {
-                    Some(pidfd) => Answer::Born(pid, pidfd),
-                    None => self.ask_again(pid),
+                match packet.fds.into_iter().next().map_or_else(|| self.open(pid), Ok) {
+                    Ok(pidfd) => Answer::Born(pid, pidfd),
+                    Err(_) => Answer::Lost,
                 }
             }
             _ => Answer::Lost,
         }
     }
 
-    /// The pidfd found no room in this process: makes some, and has it sent once more.
-    fn ask_again(&mut self, pid: Pid) -> Answer {
-        self.reserve.clear();
-        let again = message::encode(&Ask::Again)
-            .and_then(|packet| message::send(&self.socket, &packet, &[], true))
-            .and_then(|()| self.hear());
-        match again.map(|packet| packet.fds.into_iter().next()) {
-            Ok(Some(pidfd)) => Answer::Born(pid, pidfd),
-            _ => Answer::Lost,
-        }
+    /// A child whose pidfd found no room in this process: makes some. It is ours and unreaped, so its number is its own.
+    fn open(&mut self, pid: Pid) -> std::result::Result<OwnedFd, Errno> {
+        self.spend_reserve();
+        swarm::open(pid)
     }
 
     /// Frees one of the numbers that are kept.
@@ -287,6 +286,10 @@ impl Zygote {
 
     /// The next message of the zygote, unless it ends or takes too long.
     fn hear(&self) -> std::result::Result<Packet<'static>, Fault> {
+        match message::receive(&self.socket, true) {
+            Err(Fault::Os(Errno::AGAIN)) => {}
+            heard => return heard,
+        }
         let end = Instant::now() + PATIENCE;
         loop {
             let now = Instant::now();
