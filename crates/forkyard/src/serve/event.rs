@@ -65,6 +65,7 @@ impl fmt::Display for Event {
             Event::Workers(n) => write!(f, "keeping {n} workers"),
             Event::Upgrading => f.write_str("upgrading in place"),
             Event::UpgradeFailed(error) => write!(f, "still the old program: failed to {error}"),
+            Event::Draining(1) => write!(f, "stopping: 1 connection to finish"),
             Event::Draining(n) => write!(f, "stopping: {n} connections to finish"),
             Event::Ending { signal, children } => write!(f, "sending signal {signal} to {children} children"),
         }
