@@ -61,7 +61,7 @@ fn usage() -> ! {
     eprintln!(
         "usage: [--quick] [--json] [--skip-ours] [--rounds N] [--length-ms N] [--only TEXT] [--verbose]\n\
          --quick: short measurements, the same rounds\n\
-         --only: the groups that have this in their titles (queues, servers)"
+         --only: the groups that have this in their titles (locks, queues, servers)"
     );
     std::process::exit(2)
 }

@@ -66,10 +66,14 @@ fn rows(mut group: Group, budget: impl Fn(&str) -> Option<Budget>) -> Group {
 
 fn uncontended(options: &Options, report: &mut Report) {
     const LIMIT: &str = "budget: 6 ns";
+    const TITLE: &str = "lock + unlock, nobody else";
+    if !options.wants(TITLE) {
+        return;
+    }
     let length = options.length / 10;
     let mut series = alternate(options.rounds, for_each_contender!(options, alone(length)));
     series.push(limit(LIMIT, 6.0, options.rounds));
-    let mut group = Group::new("lock + unlock, nobody else", "ns", series);
+    let mut group = Group::new(TITLE, "ns", series);
     for ours in OURS {
         group = group.row(ours, LIMIT, Some(Budget::AtMost(1.0)));
     }
@@ -108,9 +112,12 @@ fn contended(options: &Options, report: &mut Report, parties: usize, what: &str,
         });
         Ok(counts.iter().sum::<u64>() as f64 / length.as_secs_f64() / 1e3)
     }
+    let title = format!("{parties} processes contend, {what} sections");
+    if !options.wants(&title) {
+        return;
+    }
     let length = options.length / 8;
     let series = alternate(options.rounds, for_each_contender!(options, measure(parties, spins, length)));
-    let title = format!("{parties} processes contend, {what} sections");
     report.add(&rows(Group::new(&format!("{title}: throughput"), "k/s", series), |_| None));
     let shares = FAIRNESS.take();
     let shares = shares.into_iter().map(|(name, shares)| Series { name, rounds: Ok(shares) }).collect();
