@@ -31,6 +31,12 @@ impl Id {
         if (word & Id::SLOTS) == 0 { None } else { NonZeroU32::new(word & Id::MASK).map(Id) }
     }
 
+    /// The participant whose [`bits`](Id::bits) a thread has noted; `None` for 0.
+    #[inline]
+    pub(crate) fn of_note(bits: u32) -> Option<Id> {
+        NonZeroU32::new(bits).map(Id)
+    }
+
     /// As it stands in a word.
     pub(crate) fn bits(self) -> u32 {
         self.0.get()

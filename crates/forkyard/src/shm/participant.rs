@@ -154,7 +154,8 @@ pub(crate) fn known() -> Option<Me> {
     // Whom this thread last knew itself to be, and above that its thread id then.
     let (now, noted) = (robust::identity().load(Ordering::Acquire), thread::noted());
     if now == noted as u32 {
-        Id::of_word(now).map(|id| Me { id, thread: (noted >> 32) as u32 })
+        // Of the note alone: so a lock's word is the note, as it is.
+        Id::of_note(noted as u32).map(|id| Me { id, thread: (noted >> 32) as u32 })
     } else {
         None
     }
