@@ -37,6 +37,8 @@ pub(crate) struct Case {
     pub(crate) stopped: Option<fn(&mut Stage) -> Told>,
     /// At most so many points.
     pub(crate) most: Option<usize>,
+    /// After so many points a new family is needed: each victim uses up something that cannot be used again.
+    pub(crate) uses_up: Option<usize>,
     /// It has to fail.
     pub(crate) control: bool,
 }
@@ -55,6 +57,7 @@ impl Case {
             after,
             stopped: None,
             most: None,
+            uses_up: None,
             control: false,
         }
     }
@@ -81,7 +84,14 @@ pub(crate) fn sweep(case: &Case) -> usize {
     let points = points.into_iter().step_by(thinned);
     let (mut late, mut slowest) = (0, std::time::Duration::ZERO);
     let mut failures = 0;
-    for point in points {
+    for (index, point) in points.enumerate() {
+        if index > 0 && case.uses_up.is_some_and(|uses_up| index.is_multiple_of(uses_up)) {
+            (late, slowest) = (late + run.stage.late, slowest.max(run.stage.slowest));
+            std::mem::replace(&mut run.stage, Stage::begin()).end();
+            if !operation.point("not at all, in a new family", || run.warm()) {
+                break;
+            }
+        }
         if operation.point(&point.to_string(), || run.kill_and_count(point)) {
             continue;
         }
@@ -92,13 +102,7 @@ pub(crate) fn sweep(case: &Case) -> usize {
         }
         let stage = std::mem::replace(&mut run.stage, Stage::begin());
         stage.clear_away();
-        let warm = || {
-            // Another family has its code elsewhere.
-            run.walk()?;
-            run.start = run.stage.census()?;
-            Ok(())
-        };
-        if !operation.point("not at all, after a failure", warm) {
+        if !operation.point("not at all, after a failure", || run.warm()) {
             break;
         }
     }
@@ -130,6 +134,13 @@ enum Stands {
 }
 
 impl Run<'_> {
+    /// In a new family, which has its code elsewhere.
+    fn warm(&mut self) -> Told {
+        self.walk()?;
+        self.start = self.stage.census()?;
+        Ok(())
+    }
+
     fn kill_and_count(&mut self, point: Point) -> Told {
         self.kill_at(point)?;
         self.stage.no_more_than(self.start)

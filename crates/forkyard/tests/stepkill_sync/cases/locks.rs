@@ -107,7 +107,7 @@ pub(crate) const CASES: &[Case] = &[
         })
     },
     Case {
-        most: Some(ONCES - 10),
+        uses_up: Some(ONCES - 10),
         ..Case::new("Once: call", "/ once.call /", |stage| {
             // Whether it is done or begun, the next one knows.
             stage.expect(B, "once.call", &["first", "again", "before"])?;
