@@ -244,6 +244,28 @@ fn forks_of_foreign_code_take_part_as_themselves() {
     isolated(foreign_fork);
 }
 
+/// All that happens around a fork, and no fork.
+#[crate::task]
+fn fork_that_fails() {
+    let object = bytes(0);
+    let used = || {
+        crate::sync::reap();
+        let census = super::family_census();
+        (census.participants, census.holders)
+    };
+    let before = used();
+    for _ in 0..2 * super::Id::SLOTS {
+        super::copying(|| (false, ()));
+    }
+    assert_eq!(used(), before);
+    drop(object);
+}
+
+#[test]
+fn a_fork_that_fails_gives_its_slot_back() {
+    isolated(fork_that_fails);
+}
+
 #[crate::task]
 fn fills_up() {
     let mut kept = Vec::new();
