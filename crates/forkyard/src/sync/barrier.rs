@@ -209,7 +209,8 @@ impl Barrier {
         Ok(())
     }
 
-    /// Makes it as new. Those who wait are told that it was broken.
+    /// Makes it as new. Those who wait are told that it was broken. If the caller is killed meanwhile it may stay broken, until somebody
+    /// resets it.
     ///
     /// # Errors
     /// As those of [`abort`](Barrier::abort).

@@ -340,7 +340,8 @@ impl Barrier<'_> {
         primitive::set_bit_and_wake(&self.word.phase, BROKEN.trailing_zeros(), u32::MAX);
     }
 
-    /// Makes it as new. Breaks it first for those who wait.
+    /// Makes it as new. Breaks it first for those who wait: while their generation can still end, nobody can say how it did. Killed in between:
+    /// it stays broken, which nobody waits for, until somebody resets it.
     pub(crate) fn reset(&self) {
         loop {
             let phase = self.word.phase.load(Ordering::SeqCst);
