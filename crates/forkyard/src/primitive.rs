@@ -22,6 +22,11 @@ pub(crate) fn has_passed(at: Instant) -> bool {
     at <= Instant::now()
 }
 
+/// Milliseconds on the monotonic clock, from 0 again after 49 days.
+pub(crate) fn millis() -> u32 {
+    (forkyard_sys::time::monotonic_ns() / 1_000_000) as u32
+}
+
 /// Sleeps while every word has its expected value: until one is woken, or the time is up, or a signal came.
 pub(crate) fn wait(words: &[(Futex<'_>, u32)], until: Option<Instant>) -> Woken {
     sys::wait_any(words, until)

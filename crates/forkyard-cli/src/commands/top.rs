@@ -124,6 +124,9 @@ fn row(process: &Process) -> String {
     );
     for held in &process.holds {
         let _ = write!(text, " {} {} ({})", held.how, printable(&held.kind), printable(&held.made_at));
+        if let Some(held) = held.seconds {
+            let _ = write!(text, " for {} or more", seconds(held));
+        }
     }
     for wait in &process.waits {
         let what = wait.to.map_or_else(|| "for".to_owned(), |verb| format!("to {verb} at"));

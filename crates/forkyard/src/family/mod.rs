@@ -87,6 +87,9 @@ pub struct Held {
     pub thread: Option<u32>,
     /// How: `lock`, `read`, `write` or `permit`.
     pub how: &'static str,
+    /// For how long at least, in seconds: since it was acquired, if others waited for it then, and otherwise since somebody began to wait.
+    /// `None` where nobody waits, and of what several can hold, `read` and `permit`.
+    pub seconds: Option<f64>,
 }
 
 /// Something that a thread of a process waits for.
@@ -204,6 +207,7 @@ impl Seen {
                 made_at: made_at.clone(),
                 thread: (owner.thread != 0).then_some(owner.thread),
                 how: owner.how,
+                seconds: owner.held_for.map(|held| f64::from(held) / 1e3),
             });
         }
         let of_slot = |slot| self.participants.iter().find(|who| who.id.slot() == slot).map(|who| who.pid);

@@ -234,7 +234,8 @@ pub(super) fn describe(shared: &BoundedShared, cells: &[AtomicU64]) -> Descripti
 /// What its permits say to people.
 pub(super) fn describe_permits(word: &PermitsWord, cells: &[AtomicU64]) -> Description {
     let permits = Permits { word, cells, hint: &AtomicU32::new(0) };
-    let owner = |holder: Holder| Owner { id: holder.id, thread: holder.thread, how: "permit" };
+    let owner =
+        |holder: Holder| Owner { id: holder.id, thread: holder.thread, how: "permit", held_for: None };
     let facts = vec![("value", permits.value(&Family).into()), ("permits", permits.count().into())];
     Description { owners: permits.holders().map(owner).collect(), facts }
 }

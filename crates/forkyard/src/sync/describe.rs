@@ -14,6 +14,8 @@ pub(crate) struct Owner {
     pub(crate) thread: u32,
     /// `lock`, `read`, `write` or `permit`.
     pub(crate) how: &'static str,
+    /// For how many milliseconds at least; `None` where that is not known ([`RawLock::held_for`](super::raw::RawLock::held_for)).
+    pub(crate) held_for: Option<u32>,
 }
 
 /// What an object says.
@@ -41,6 +43,6 @@ pub(crate) fn describe(object: ObjectRef) -> Description {
 
 fn of_lock(base: &Base) -> Description {
     let thread = base.raw.holder().map_or(0, |holder| holder.thread);
-    let owner = base.raw.owner().map(|id| Owner { id, thread, how: "lock" });
+    let owner = base.raw.owner().map(|id| Owner { id, thread, how: "lock", held_for: base.raw.held_for() });
     Description { owners: owner.into_iter().collect(), facts: Vec::new() }
 }

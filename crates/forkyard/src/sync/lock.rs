@@ -171,7 +171,7 @@ impl Lock {
         acquired.map_err(|error| error.map(|()| LockGuard::of(self)))
     }
 
-    /// Releases the lock, whoever acquired it.
+    /// Releases the lock, whoever acquired it. Of two that do so at the same time both may be told that it was acquired.
     ///
     /// # Errors
     /// Nobody has it.

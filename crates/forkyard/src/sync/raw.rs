@@ -10,6 +10,7 @@
 //! Killed here: before the acquiring exchange nothing has happened, from there on the owner stands in the word, and after the
 //! releasing one the lock is free. A woken waiter that is killed took the wake-up with it: the reaper calls [`RawLock::repair`].
 
+use std::sync::atomic::AtomicU32 as Hint;
 use std::time::{Duration, Instant};
 
 use super::sleep::{Slept, earlier, sleep};
@@ -37,13 +38,14 @@ const ACQUIRE: Ordering = Ordering::SeqCst;
 ///
 /// `word`: everybody, by exchange, but for one bit that the kernel sets; acquired with [`ACQUIRE`], released with Release. Its low half
 /// is what sleepers sleep on: the owner's [`Id`] and the marks above. The high half is the owner's thread. `died`: who removes a dead
-/// owner, before it does.
+/// owner, before it does. `since`: who sets [`WAITERS`] in an owned word, before it does (with [`primitive::millis`]); a hint for people, so
+/// no business of the model checker.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct RawLock {
     word: AtomicU64,
     died: AtomicU32,
-    unused: AtomicU32,
+    since: Hint,
 }
 
 /// A thread of a participant.
@@ -211,6 +213,9 @@ impl RawLock {
                 waiters = WAITERS;
             }
             let mut seen = seen;
+            if word & WAITERS == 0 && seen & WAITERS != 0 {
+                self.note_time();
+            }
             if starves.is_some_and(primitive::has_passed) {
                 starving = true;
                 starves = primitive::slice_end(STARVES);
@@ -237,6 +242,9 @@ impl RawLock {
     fn take(&self, word: u64, waiters: u64, me: Holder) -> Option<Outcome> {
         // Newcomers that had to queue behind one who starves are asleep without a mark of theirs.
         let others = if word & (WAITERS | STARVING) == 0 { waiters } else { WAITERS };
+        if others != 0 {
+            self.note_time();
+        }
         self.word.compare_exchange(word, me.word() | others, ACQUIRE, Ordering::Relaxed).ok()?;
         if word & DIED == 0 {
             return Some(Outcome::Acquired);
@@ -250,6 +258,7 @@ impl RawLock {
         if others != 0 {
             // Before it is taken: this one will see who took it, and watch that one.
             primitive::wake(&self.word, 1);
+            self.note_time();
         }
         self.word.compare_exchange(word, me.word() | others, ACQUIRE, Ordering::Relaxed).ok()?;
         Some(Outcome::OwnerDied(Some(owner)))
@@ -293,7 +302,9 @@ impl RawLock {
         }
     }
 
-    /// Releases the lock, whoever has it. Of two that release one acquisition at the same time both may be told that it was theirs.
+    /// Releases the lock, whoever has it. Of two that release one acquisition at the same time both may be told that it was theirs, if
+    /// somebody waits: the one system call that releases and wakes does not say what it found. An exchange in front of it would, and whoever was
+    /// killed behind that would leave sleepers whom nobody tells.
     #[inline]
     pub(crate) fn release_any(&self, me: Holder) -> Released {
         match self.release(me) {
@@ -338,6 +349,26 @@ impl RawLock {
         match standing(word) {
             Standing::Owned(id) => Some(Holder { id, thread: (word >> 32) as u32 }),
             Standing::Free => None,
+        }
+    }
+
+    /// It is about to be said that somebody waits for the owner.
+    fn note_time(&self) {
+        self.since.store(primitive::millis(), Ordering::Relaxed);
+    }
+
+    /// For how many milliseconds its owner has had it, at least: since it acquired the lock, if others waited then, and otherwise
+    /// since somebody began to wait. `None` where nobody waits, or for more than 24 days.
+    pub(crate) fn held_for(&self) -> Option<u32> {
+        let word = self.word.load(Ordering::Acquire);
+        if word & WAITERS == 0 || matches!(standing(word), Standing::Free) {
+            return None;
+        }
+        let held = primitive::millis().wrapping_sub(self.since.load(Ordering::Relaxed));
+        // Of two clocks that were read at the same time the later one may have been read first.
+        match held.cast_signed() {
+            -1000..0 => Some(0),
+            held => u32::try_from(held).ok(),
         }
     }
 

@@ -386,9 +386,11 @@ pub(super) fn repair(state: &State, cells: &[AtomicU64], dead: Id) {
 
 /// What it says to people.
 pub(super) fn describe(state: &State, cells: &[AtomicU64]) -> Description {
-    let owner = |how| move |holder: Holder| Owner { id: holder.id, thread: holder.thread, how };
+    let owner =
+        |how, held_for| move |holder: Holder| Owner { id: holder.id, thread: holder.thread, how, held_for };
     let owners = state.with(cells, |readers| {
-        readers.writer().map(owner("write")).into_iter().chain(readers.inside().map(owner("read"))).collect()
+        let writer = readers.writer().map(owner("write", state.word.lock.held_for()));
+        writer.into_iter().chain(readers.inside().map(owner("read", None))).collect()
     });
     Description { owners, facts: Vec::new() }
 }

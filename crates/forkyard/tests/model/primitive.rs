@@ -76,6 +76,10 @@ pub(crate) fn has_passed(_: Instant) -> bool {
     !FIRST_SLEEP.with(Cell::get)
 }
 
+pub(crate) fn millis() -> u32 {
+    0
+}
+
 pub(crate) fn spin_loop() {
     loom::thread::yield_now();
 }
