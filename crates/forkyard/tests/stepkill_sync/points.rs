@@ -57,9 +57,14 @@ pub(crate) struct Anchor {
     pub(crate) times: usize,
 }
 
+/// True if every instruction is to be a point.
+pub(crate) fn all_points() -> bool {
+    std::env::var("FORKYARD_STEPKILL").is_ok_and(|value| value == "all")
+}
+
 impl Walk {
     pub(crate) fn points(&self, most: usize) -> (Vec<Point>, usize) {
-        let all = std::env::var("FORKYARD_STEPKILL").is_ok_and(|value| value == "all");
+        let all = all_points();
         let seen: Vec<usize> = self.calls.iter().chain(&self.stores).copied().collect();
         let close = |at: usize| seen.iter().any(|seen| at + CLOSE >= *seen && at <= seen + CLOSE);
         let mut chosen: Vec<bool> = (0..=self.steps).map(|at| at < CLOSE || close(at)).collect();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::marker;
-use crate::points::{Anchor, Point, Walk, Watch};
+use crate::points::{Anchor, Point, Walk, Watch, all_points};
 use crate::report::Operation;
 use crate::stage::{Census, DEADLINE, MEMBERS, Stage, Told, Who, is_sleep, sleeps};
 use crate::trace::{Boundary, Next, Stop, Tracee, Until};
@@ -35,7 +35,7 @@ pub(crate) struct Case {
     pub(crate) after: fn(&mut Stage) -> Told,
     /// The victim is not killed there, but stopped, and goes on when the others have done this.
     pub(crate) stopped: Option<fn(&mut Stage) -> Told>,
-    /// At most so many points.
+    /// At most so many points, unless all are asked for.
     pub(crate) most: Option<usize>,
     /// After so many points a new family is needed: each victim uses up something that cannot be used again.
     pub(crate) uses_up: Option<usize>,
@@ -80,7 +80,8 @@ pub(crate) fn sweep(case: &Case) -> usize {
         return operation.finish("it does not work undisturbed").max(1);
     }
     let (points, stride) = run.walk.points(POINTS);
-    let thinned = case.most.map_or(1, |most| points.len().div_ceil(most));
+    let most = case.most.filter(|_| !all_points());
+    let thinned = most.map_or(1, |most| points.len().div_ceil(most));
     let points = points.into_iter().step_by(thinned);
     let (mut late, mut slowest) = (0, std::time::Duration::ZERO);
     let mut failures = 0;

@@ -69,7 +69,7 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         waiting: |stage| stage.block(A, "closing.get"),
         relieve: |stage| stage.expect(C, "closing.close", &["ok", "closed"]).map(drop),
-        most: Some(crate::actor::CLOSINGS - 10),
+        uses_up: Some(crate::actor::CLOSINGS - 10),
         ..Case::new("Queue: close", "/ closing.close /", |stage| {
             stage.expect_answer(A, &["closed"])?;
             stage.expect(C, "closing.put", &["closed"]).map(drop)
