@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{METHODS, alone, eventually, kill};
 use forkyard::__private::family_census;
-use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue};
+use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue, pipe};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
 
@@ -229,6 +229,19 @@ fn codec() {
     let files = Queue::bounded(2).unwrap();
     let null = process::Fd::from(std::fs::File::open("/dev/null").unwrap());
     assert!(matches!(files.put(null), Err(PutError::Failed(_, _))));
+/// A field is left out now and then, which whoever decodes it does not expect.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Sparse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hint: Option<u32>,
+    number: u32,
+}
+
+#[forkyard::task]
+fn passes_on(value: Sparse) -> Sparse {
+    Sparse { hint: value.hint.filter(|&hint| hint > 1), ..value }
+}
+
     assert!(files.is_empty());
 }
 
@@ -242,6 +255,37 @@ fn loans() {
     let queue = ByteQueue::bounded(4).unwrap();
     let child = {
         #[forkyard::task]
+
+    // What nobody could decode is refused before anybody else has it.
+    let [bad, weak, good] = [None, Some(1), Some(2)].map(|hint| Sparse { hint, number: 7 });
+    let sparse = Queue::bounded(4).unwrap();
+    let Err(PutError::Failed(bad, error)) = sparse.put(bad) else { panic!("nobody could get it") };
+    assert!(error.to_string().contains("field hint of Sparse"), "{error}");
+    let (work, (ours, _theirs)) = (JoinableQueue::bounded(1).unwrap(), pipe().unwrap());
+    for error in [
+        forkyard::Error::from(work.put(Sparse { ..bad }).unwrap_err()),
+        ours.send(&bad).unwrap_err(),
+        process::spawn(passes_on, (bad,)).unwrap_err(),
+        process::spawn(passes_on, (weak,)).unwrap().join().unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("field hint of Sparse"), "{error}");
+    }
+    assert!(sparse.is_empty() && work.is_empty());
+    let good = process::spawn(passes_on, (good,)).unwrap().join().unwrap();
+    sparse.put(good).unwrap();
+    assert_eq!(sparse.get().unwrap(), Sparse { hint: Some(2), number: 7 });
+
+    // Of this nothing shows before it is decoded.
+    let guessed = Queue::bounded(1).unwrap();
+    guessed.put(Guessed::Number(1)).unwrap();
+    let error = guessed.get().unwrap_err();
+    assert!(error.to_string().contains("untagged"), "{error}");
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Guessed {
+    Number(u8),
         fn echo(queue: ByteQueue, back: ByteQueue) {
             while let Ok(sample) = queue.get() {
                 let mut loan = back.loan(sample.len()).unwrap();

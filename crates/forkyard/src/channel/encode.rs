@@ -19,7 +19,7 @@ impl Encoded {
     #[inline]
     pub(crate) fn new<T: Serialize>(value: &T) -> Result<Encoded> {
         let encoded = Encoded { few: [0; INLINE], len: 0, many: Vec::new() };
-        postcard::serialize_with_flavor(value, encoded).map_err(|error| refused("encode a message", error))
+        codec::encode(value, encoded).map_err(|error| refused("encode a message", error))
     }
 
     #[inline]

@@ -28,6 +28,10 @@ use crate::time::Deadline;
 /// the queue, also when whoever put it has ended: so a request can bring the queue for its answer. What is only in a queue that is
 /// only in itself stays until the family ends.
 ///
+/// A value that nobody could decode is refused by `put`, as far as that shows while it is encoded: one that leaves out a field (serde's
+/// `skip_serializing_if`), does not know its length (`flatten`), or announces another one. What does not show, a type with serde's `untagged` or `tag`, is
+/// an error for its consumer, and so is a type that is not the producer's.
+///
 /// Order: values of one producer are got in the order in which it put them.
 ///
 /// Killed here: a value whose put returned is in the queue, or was got; one whose put did not is there or not, whole. A consumer that is

@@ -155,7 +155,7 @@ impl Connection {
     fn encoded<T: Serialize + ?Sized>(&self, value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         const WHAT: &str = "encode a message";
         let ((message, outgoing), handles) =
-            crate::shm::outgoing(|| crate::fd::outgoing(|| postcard::to_stdvec(value)));
+            crate::shm::outgoing(|| crate::fd::outgoing(|| codec::to_vec(value)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os(WHAT, errno));
         }
