@@ -374,6 +374,30 @@ impl Connection {
         self.recv_bytes_until(most, Deadline::NEVER)
     }
 
+    /// As [`recv_bytes_most`](Connection::recv_bytes_most), if a whole message is there.
+    ///
+    /// # Errors
+    /// As [`try_recv_bytes`](Connection::try_recv_bytes).
+    pub fn try_recv_bytes_most(&self, most: u64) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, Deadline::after(Duration::ZERO))
+    }
+
+    /// As [`recv_bytes_most`](Connection::recv_bytes_most), for so long.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_bytes_most_timeout(&self, most: u64, timeout: Duration) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, Deadline::after(timeout))
+    }
+
+    /// As [`recv_bytes_most_timeout`](Connection::recv_bytes_most_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_bytes_most_deadline(&self, most: u64, deadline: Instant) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, deadline.into())
+    }
+
     fn recv_bytes_until(&self, most: u64, deadline: Deadline) -> Result<Vec<u8>> {
         // Descriptors that nobody asked for are closed.
         self.recv_until(most, deadline).map(|(message, _)| message)
