@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{METHODS, alone, eventually, kill};
 use forkyard::__private::family_census;
-use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue, pipe};
+use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue, SimpleQueue, pipe};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,18 @@ fn closing() {
 }
 
 #[test]
+fn a_simple_queue_tells_what_is_in_it() {
+    let queue = SimpleQueue::new().unwrap();
+    assert!(queue.is_empty() && !queue.is_closed());
+    queue.put(1).unwrap();
+    queue.put(2).unwrap();
+    assert_eq!((queue.len(), queue.is_empty()), (2, false));
+    assert!(queue.close() && queue.is_closed());
+    assert_eq!((queue.get().unwrap(), queue.get().unwrap(), queue.len()), (1, 2, 0));
+    assert!(queue.get().unwrap_err().is_closed());
+}
+
+#[test]
 fn closing_ends_the_queue_behind_its_last_message() {
     common::isolated(closing);
 }
@@ -217,18 +229,6 @@ impl Serialize for Unspeakable {
     }
 }
 
-#[forkyard::task]
-fn codec() {
-    let queue = Queue::bounded(2).unwrap();
-    match queue.put(Unspeakable) {
-        Err(PutError::Failed(Unspeakable, error)) => assert!(!error.is_full(), "{error}"),
-        other => panic!("{other:?}"),
-    }
-    assert!(queue.is_empty());
-    // A descriptor would have to be held by the queue, which is no process.
-    let files = Queue::bounded(2).unwrap();
-    let null = process::Fd::from(std::fs::File::open("/dev/null").unwrap());
-    assert!(matches!(files.put(null), Err(PutError::Failed(_, _))));
 /// A field is left out now and then, which whoever decodes it does not expect.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Sparse {
@@ -242,19 +242,19 @@ fn passes_on(value: Sparse) -> Sparse {
     Sparse { hint: value.hint.filter(|&hint| hint > 1), ..value }
 }
 
-    assert!(files.is_empty());
-}
-
-#[test]
-fn a_value_that_cannot_be_encoded_is_an_error_in_its_producer() {
-    common::isolated(codec);
-}
-
 #[forkyard::task]
-fn loans() {
-    let queue = ByteQueue::bounded(4).unwrap();
-    let child = {
-        #[forkyard::task]
+fn codec() {
+    let queue = Queue::bounded(2).unwrap();
+    match queue.put(Unspeakable) {
+        Err(PutError::Failed(Unspeakable, error)) => assert!(!error.is_full(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(queue.is_empty());
+    // A descriptor would have to be held by the queue, which is no process.
+    let files = Queue::bounded(2).unwrap();
+    let null = process::Fd::from(std::fs::File::open("/dev/null").unwrap());
+    assert!(matches!(files.put(null), Err(PutError::Failed(_, _))));
+    assert!(files.is_empty());
 
     // What nobody could decode is refused before anybody else has it.
     let [bad, weak, good] = [None, Some(1), Some(2)].map(|hint| Sparse { hint, number: 7 });
@@ -286,6 +286,18 @@ fn loans() {
 #[serde(untagged)]
 enum Guessed {
     Number(u8),
+}
+
+#[test]
+fn a_value_that_cannot_be_encoded_is_an_error_in_its_producer() {
+    common::isolated(codec);
+}
+
+#[forkyard::task]
+fn loans() {
+    let queue = ByteQueue::bounded(4).unwrap();
+    let child = {
+        #[forkyard::task]
         fn echo(queue: ByteQueue, back: ByteQueue) {
             while let Ok(sample) = queue.get() {
                 let mut loan = back.loan(sample.len()).unwrap();

@@ -328,10 +328,14 @@ pub(super) fn put_all<T, E>(
 ) -> std::result::Result<(), E> {
     let mut values = values.into_iter();
     while let Some(value) = values.next() {
-        let more = u32::try_from(values.size_hint().0).unwrap_or(u32::MAX);
-        put(value, more.saturating_add(1))?;
+        put(value, work_left(&values))?;
     }
     Ok(())
+}
+
+/// For how many consumers there will be work, with the one that was just taken from these.
+pub(super) fn work_left(values: &impl Iterator) -> u32 {
+    u32::try_from(values.size_hint().0).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Encodes a value, and puts it, the first of as many as `work` says.
