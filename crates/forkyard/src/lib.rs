@@ -46,8 +46,8 @@
 //! - Shared objects travel in the arguments and results of tasks and in the messages of queues; not over connections.
 //! - A zygote has the standard streams, resource limits, umask, session and namespaces that its requester had at its first start.
 //!   Directory, root, environment, signal mask and user are looked at again with every start.
-//! - Values travel in a format that does not describe itself: serde's `untagged`, `tag`, `flatten` and `skip_serializing_if` are
-//!   errors, some of them only where such a value is decoded.
+//! - Values travel in a format that does not describe itself. One that leaves out a field (serde's `skip_serializing_if`) or does not know its
+//!   length (`flatten`) is refused where it is put, sent, passed or returned; `untagged` and `tag` are errors where they are decoded.
 //! - C++ objects with static storage in libraries that are linked after this crate are not initialised in a zygote, which
 //!   branches off before main; [`process::Start::Fork`] has them.
 //! - A closure travels only by fork, which is refused beside other threads.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::isolated;
-use forkyard::channel::{Address, AuthKey, Client, Connection, Listener, Queue, pipe};
+use forkyard::channel::{
+    Address, AuthKey, ByteQueue, Client, Connection, JoinableQueue, Listener, Queue, pipe,
+};
 use forkyard::process;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
@@ -127,6 +129,126 @@ fn a_call_that_is_dropped_takes_nothing_with_it() {
 }
 
 #[forkyard::task]
+fn reverse_all(words: ByteQueue, reversed: ByteQueue) {
+    while let Ok(word) = words.get() {
+        let mut loan = reversed.loan(word.len()).unwrap();
+        loan.copy_from_slice(&word);
+        loan.reverse();
+        reversed.send(loan).unwrap();
+    }
+    reversed.close();
+}
+
+#[forkyard::task]
+fn batches_and_bytes() {
+    let numbers = Queue::bounded(3).unwrap();
+    let (words, reversed) = (ByteQueue::bounded(2).unwrap(), ByteQueue::bounded(2).unwrap());
+    let child = process::spawn(reverse_all, (words.clone(), reversed.clone())).unwrap();
+    run(async {
+        let numbers = Arc::new(numbers.to_async().unwrap());
+        let puts = tokio::spawn({
+            let numbers = Arc::clone(&numbers);
+            async move { numbers.put_many(0..1000).await.unwrap() }
+        });
+        let mut got = Vec::new();
+        while got.len() < 1000 {
+            let some = numbers.get_many(7).await.unwrap();
+            assert!((1..=3).contains(&some.len()), "as many as there are, and one at least");
+            got.extend(some);
+        }
+        puts.await.unwrap();
+        assert_eq!(got, (0..1000).collect::<Vec<_>>());
+        // What is closed hands back what was not put.
+        numbers.queue().close();
+        assert_eq!(numbers.put_many(5..7).await.unwrap_err().into_inner(), 5);
+        assert!(numbers.get_many(2).await.unwrap_err().is_closed());
+
+        let words = Arc::new(words.to_async().unwrap());
+        let reversed = reversed.to_async().unwrap();
+        let puts = tokio::spawn({
+            let words = Arc::clone(&words);
+            async move {
+                words.put(b"short").await.unwrap();
+                words.put_many([&[7; 3000][..], b"", &[8; 70_000]]).await.unwrap();
+                let mut loan = words.queue().loan(3).unwrap();
+                loan.copy_from_slice(b"abc");
+                words.send(loan).await.unwrap();
+                words.queue().close();
+                assert!(words.put(b"late").await.unwrap_err().is_closed());
+            }
+        });
+        assert_eq!(&*reversed.get().await.unwrap(), b"trohs");
+        let mut lengths = Vec::new();
+        while let Ok(some) = reversed.get_many(10).await {
+            lengths.extend(some.iter().map(|word| word.len()));
+        }
+        assert_eq!(lengths, [3000, 0, 70_000, 3]);
+        puts.await.unwrap();
+    });
+    child.join().unwrap();
+}
+
+#[test]
+fn several_at_once_and_bytes_in_tasks() {
+    isolated(batches_and_bytes);
+}
+
+#[forkyard::task]
+fn works(work: JoinableQueue<u32>, sums: Queue<u32>) {
+    let mut sum = 0;
+    while let Ok(number) = work.get() {
+        sum += number.finish().unwrap();
+    }
+    sums.put(sum).unwrap();
+}
+
+#[forkyard::task]
+fn takes_one_and_is_killed(work: JoinableQueue<u32>, ready: Queue<()>) {
+    let _one = work.get().unwrap();
+    ready.put(()).unwrap();
+    std::process::abort();
+}
+
+#[forkyard::task]
+fn work_in_tasks() {
+    let (work, sums) = (JoinableQueue::bounded(3).unwrap(), Queue::bounded(1).unwrap());
+    run(async {
+        let tasks = Arc::new(work.to_async().unwrap());
+        // Nothing is nothing to wait for.
+        tasks.join().await.unwrap();
+        tasks.put(1).await.unwrap();
+        assert!(timeout(Duration::from_millis(5), tasks.join()).await.is_err(), "it is not finished");
+        let joins = tokio::spawn({
+            let tasks = Arc::clone(&tasks);
+            async move { tasks.join().await.unwrap() }
+        });
+        let mut some = tasks.get_many(9).await.unwrap();
+        assert!(!work.is_finished(), "it was got, and no more");
+        assert_eq!(some.pop().unwrap().finish().unwrap(), 1);
+        joins.await.unwrap();
+
+        // Who is killed with work leaves it to others, and join waits for them.
+        tasks.put_many([3, 4, 5]).await.unwrap();
+        let ready = Queue::bounded(1).unwrap();
+        let dies = process::spawn(takes_one_and_is_killed, (work.clone(), ready.clone())).unwrap();
+        ready.to_async().unwrap().get().await.unwrap();
+        let child = process::spawn(works, (work.clone(), sums.clone())).unwrap();
+        tasks.join().await.unwrap();
+        assert!(work.is_finished());
+        assert!(dies.join().is_err());
+        work.close();
+        assert_eq!(sums.to_async().unwrap().get().await.unwrap(), 12);
+        assert!(tasks.get().await.unwrap_err().is_closed());
+        child.join().unwrap();
+    });
+}
+
+#[test]
+fn work_is_joined_in_tasks_whoever_is_killed() {
+    isolated(work_in_tasks);
+}
+
+#[forkyard::task]
 fn echo(connection: Connection) {
     while let Ok(message) = connection.recv_bytes() {
         connection.send_bytes(&message).unwrap();
@@ -148,6 +270,8 @@ fn a_connection_in_tasks() {
             assert!(connection.recv_bytes().await.unwrap() == message);
             sends.await.unwrap();
         }
+        connection.send_bytes(b"four").await.unwrap();
+        assert_eq!(connection.recv_bytes_most(4).await.unwrap(), b"four");
         connection.send(&("typed", 3)).await.unwrap();
         assert_eq!(connection.recv::<(String, i32)>().await.unwrap(), ("typed".to_owned(), 3));
         // Dropped in the middle of a message, which goes on with the next one.

@@ -46,6 +46,34 @@ fn every_form_of_a_call() {
     assert!(given_up.is_disconnected() && given_up.to_string().contains("given up here"), "{given_up}");
 }
 
+#[forkyard::task]
+fn every_form_of_a_limit() {
+    let (ours, theirs) = pipe().unwrap();
+    let soon = || std::time::Instant::now() + common::DEADLINE;
+    assert!(theirs.try_recv_bytes_most(4).unwrap_err().is_timeout());
+    assert!(theirs.recv_bytes_most_timeout(4, Duration::from_millis(1)).unwrap_err().is_timeout());
+    assert!(theirs.recv_bytes_most_deadline(4, std::time::Instant::now()).unwrap_err().is_timeout());
+    (0..4).for_each(|_| ours.send_bytes(b"four").unwrap());
+    assert_eq!(theirs.try_recv_bytes_most(4).unwrap(), b"four");
+    assert_eq!(theirs.recv_bytes_most_timeout(4, common::DEADLINE).unwrap(), b"four");
+    assert_eq!(theirs.recv_bytes_most_deadline(4, soon()).unwrap(), b"four");
+    let long = theirs.recv_bytes_most_timeout(3, common::DEADLINE).unwrap_err();
+    assert!(!long.is_timeout() && long.to_string().contains("4 bytes"), "{long}");
+
+    // A message that a call with a higher limit began is measured by the one that ends it.
+    let (raw, theirs) = UnixStream::pair().unwrap();
+    let theirs = Connection::from(OwnedFd::from(theirs));
+    (&raw).write_all(b"\0\0\0\x05hel").unwrap();
+    assert!(theirs.recv_bytes_most_timeout(9, Duration::from_millis(1)).unwrap_err().is_timeout());
+    (&raw).write_all(b"lo").unwrap();
+    assert!(theirs.recv_bytes_most(4).unwrap_err().to_string().contains("5 bytes"));
+}
+
+#[test]
+fn a_limit_goes_with_every_form_of_a_call() {
+    isolated(every_form_of_a_limit);
+}
+
 #[test]
 fn values_are_sent_and_received_in_every_form_of_a_call() {
     isolated(every_form_of_a_call);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{METHODS, alone, eventually, kill};
 use forkyard::__private::family_census;
-use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue};
+use forkyard::channel::{ByteQueue, GetError, JoinableQueue, PutError, Queue, SimpleQueue, pipe};
 use forkyard::process::{self, Builder, Process, Start};
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,18 @@ fn closing() {
 }
 
 #[test]
+fn a_simple_queue_tells_what_is_in_it() {
+    let queue = SimpleQueue::new().unwrap();
+    assert!(queue.is_empty() && !queue.is_closed());
+    queue.put(1).unwrap();
+    queue.put(2).unwrap();
+    assert_eq!((queue.len(), queue.is_empty()), (2, false));
+    assert!(queue.close() && queue.is_closed());
+    assert_eq!((queue.get().unwrap(), queue.get().unwrap(), queue.len()), (1, 2, 0));
+    assert!(queue.get().unwrap_err().is_closed());
+}
+
+#[test]
 fn closing_ends_the_queue_behind_its_last_message() {
     common::isolated(closing);
 }
@@ -217,6 +229,19 @@ impl Serialize for Unspeakable {
     }
 }
 
+/// A field is left out now and then, which whoever decodes it does not expect.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Sparse {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hint: Option<u32>,
+    number: u32,
+}
+
+#[forkyard::task]
+fn passes_on(value: Sparse) -> Sparse {
+    Sparse { hint: value.hint.filter(|&hint| hint > 1), ..value }
+}
+
 #[forkyard::task]
 fn codec() {
     let queue = Queue::bounded(2).unwrap();
@@ -230,6 +255,37 @@ fn codec() {
     let null = process::Fd::from(std::fs::File::open("/dev/null").unwrap());
     assert!(matches!(files.put(null), Err(PutError::Failed(_, _))));
     assert!(files.is_empty());
+
+    // What nobody could decode is refused before anybody else has it.
+    let [bad, weak, good] = [None, Some(1), Some(2)].map(|hint| Sparse { hint, number: 7 });
+    let sparse = Queue::bounded(4).unwrap();
+    let Err(PutError::Failed(bad, error)) = sparse.put(bad) else { panic!("nobody could get it") };
+    assert!(error.to_string().contains("field hint of Sparse"), "{error}");
+    let (work, (ours, _theirs)) = (JoinableQueue::bounded(1).unwrap(), pipe().unwrap());
+    for error in [
+        forkyard::Error::from(work.put(Sparse { ..bad }).unwrap_err()),
+        ours.send(&bad).unwrap_err(),
+        process::spawn(passes_on, (bad,)).unwrap_err(),
+        process::spawn(passes_on, (weak,)).unwrap().join().unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("field hint of Sparse"), "{error}");
+    }
+    assert!(sparse.is_empty() && work.is_empty());
+    let good = process::spawn(passes_on, (good,)).unwrap().join().unwrap();
+    sparse.put(good).unwrap();
+    assert_eq!(sparse.get().unwrap(), Sparse { hint: Some(2), number: 7 });
+
+    // Of this nothing shows before it is decoded.
+    let guessed = Queue::bounded(1).unwrap();
+    guessed.put(Guessed::Number(1)).unwrap();
+    let error = guessed.get().unwrap_err();
+    assert!(error.to_string().contains("untagged"), "{error}");
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Guessed {
+    Number(u8),
 }
 
 #[test]

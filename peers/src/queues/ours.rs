@@ -22,25 +22,30 @@ impl Get for Copied {
 
 /// Written where it will be read: as if its user had made it there.
 #[derive(Clone)]
-struct Loaned(ByteQueue);
+struct Loaned(Copied);
+
+impl Loaned {
+    fn send(&mut self, len: usize, write: impl FnOnce(&mut [u8])) {
+        let Copied(queue) = &self.0;
+        let mut loan: Loan = queue.loan(len).expect("loan");
+        write(&mut loan);
+        queue.send(loan).expect("send");
+    }
+}
 
 impl Put for Loaned {
     fn put(&mut self, message: &[u8]) {
-        let mut loan: Loan = self.0.loan(message.len()).expect("loan");
-        loan.copy_from_slice(message);
-        self.0.send(loan).expect("send");
+        self.send(message.len(), |loan| loan.copy_from_slice(message));
     }
 
     fn make(&mut self, message: &mut [u8], byte: u8) {
-        let mut loan: Loan = self.0.loan(message.len()).expect("loan");
-        loan.fill(byte);
-        self.0.send(loan).expect("send");
+        self.send(message.len(), |loan| loan.fill(byte));
     }
 }
 
 impl Get for Loaned {
     fn get(&mut self, look: &mut impl FnMut(&[u8])) -> bool {
-        Copied(self.0.clone()).get(look)
+        self.0.get(look)
     }
 }
 
@@ -85,7 +90,7 @@ pub(super) fn inline(size: usize, work: Work) -> Result<f64, String> {
 }
 
 pub(super) fn loaned(size: usize, work: Work) -> Result<f64, String> {
-    run(size, work, ByteQueue::bounded, Loaned)
+    run(size, work, ByteQueue::bounded, |queue| Loaned(Copied(queue)))
 }
 
 pub(super) fn spinning(size: usize, work: Work) -> Result<f64, String> {

@@ -198,10 +198,16 @@ impl ByteQueue {
         messages: impl IntoIterator<Item = &'a [u8]>,
         wait: Wait,
     ) -> std::result::Result<(), PutError<&'a [u8]>> {
-        put_all(messages, |message, work| {
-            let put = self.core.put_first(message, work, wait);
-            put.map_err(|refused| PutError::of(message, refused))
-        })
+        put_all(messages, |message, work| self.put_first(message, work, wait))
+    }
+
+    pub(super) fn put_first<'a>(
+        &self,
+        message: &'a [u8],
+        work: u32,
+        wait: Wait,
+    ) -> std::result::Result<(), PutError<&'a [u8]>> {
+        self.core.put_first(message, work, wait).map_err(|refused| PutError::of(message, refused))
     }
 
     /// What it is made of.

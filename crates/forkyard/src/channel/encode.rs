@@ -19,7 +19,7 @@ impl Encoded {
     #[inline]
     pub(crate) fn new<T: Serialize>(value: &T) -> Result<Encoded> {
         let encoded = Encoded { few: [0; INLINE], len: 0, many: Vec::new() };
-        postcard::serialize_with_flavor(value, encoded).map_err(|error| refused("encode a message", error))
+        codec::encode(value, encoded).map_err(|error| refused("encode a message", error))
     }
 
     #[inline]
@@ -37,9 +37,21 @@ pub(crate) fn refused(what: &str, error: postcard::Error) -> Error {
 impl Flavor for Encoded {
     type Output = Encoded;
 
+    // A `Vec<u8>` comes byte by byte.
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
+        if !self.many.is_empty() {
+            self.many.push(byte);
+            return Ok(());
+        }
+        match self.few.get_mut(self.len) {
+            Some(room) => {
+                *room = byte;
+                self.len += 1;
+                Ok(())
+            }
+            None => self.try_extend(&[byte]),
+        }
     }
 
     #[inline]
@@ -59,5 +71,22 @@ impl Flavor for Encoded {
 
     fn finalize(self) -> postcard::Result<Encoded> {
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Encoded, INLINE};
+
+    #[test]
+    fn few_bytes_and_many_are_encoded_as_ever() {
+        for len in (0..2 * INLINE + 2).chain([300, 5000]) {
+            let bytes: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            // Byte by byte, and at once.
+            for value in [(1u64, bytes.clone(), String::new()), (1 << 60, Vec::new(), "x".repeat(len))] {
+                let encoded = Encoded::new(&value).unwrap();
+                assert!(encoded.bytes() == postcard::to_stdvec(&value).unwrap(), "{len} bytes");
+            }
+        }
     }
 }

@@ -89,6 +89,11 @@ impl<T> JoinableQueue<T> {
         JoinableQueue { core, values: PhantomData }
     }
 
+    #[cfg(feature = "tokio")]
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// A queue for at most so many values at a time.
     ///
     /// # Errors
@@ -151,6 +156,12 @@ impl<T> JoinableQueue<T> {
         self.core.join(deadline.into())
     }
 
+    /// True if all work that was put is finished: [`join`](JoinableQueue::join) would not wait.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.core.is_finished()
+    }
+
     /// How many values there are that nobody has got.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -195,6 +206,14 @@ impl<T> JoinableQueue<T> {
     /// As for `ready_to_get`.
     pub fn ready_to_put(&self) -> Result<Ready> {
         Ready::new(&self.core, End::Put)
+    }
+
+    /// The same for the end of all work; [`is_finished`](JoinableQueue::is_finished) tells whether it has come.
+    ///
+    /// # Errors
+    /// As for `ready_to_get`.
+    pub fn ready_to_join(&self) -> Result<Ready> {
+        Ready::new(&self.core, End::Join)
     }
 
     /// Ends the queue behind the last value; as [`Queue::close`](super::Queue::close). Consumers are told when all work is finished: until

@@ -48,7 +48,7 @@ mod simple;
 mod word;
 
 #[cfg(feature = "tokio")]
-pub use async_queue::AsyncQueue;
+pub use async_queue::{Async, AsyncByteQueue, AsyncJoinableQueue, AsyncQueue};
 pub use builder::QueueBuilder;
 pub use bytes::{ByteQueue, Loan, Sample};
 pub use connection::{Address, AuthKey, Client, Connection, Listener, connect, pipe, pipe_one_way, wait};

@@ -28,6 +28,10 @@ use crate::time::Deadline;
 /// the queue, also when whoever put it has ended: so a request can bring the queue for its answer. What is only in a queue that is
 /// only in itself stays until the family ends.
 ///
+/// A value that nobody could decode is refused by `put`, as far as that shows while it is encoded: one that leaves out a field (serde's
+/// `skip_serializing_if`), does not know its length (`flatten`), or announces another one. What does not show, a type with serde's `untagged` or `tag`, is
+/// an error for its consumer, and so is a type that is not the producer's.
+///
 /// Order: values of one producer are got in the order in which it put them.
 ///
 /// Killed here: a value whose put returned is in the queue, or was got; one whose put did not is there or not, whole. A consumer that is
@@ -324,10 +328,14 @@ pub(super) fn put_all<T, E>(
 ) -> std::result::Result<(), E> {
     let mut values = values.into_iter();
     while let Some(value) = values.next() {
-        let more = u32::try_from(values.size_hint().0).unwrap_or(u32::MAX);
-        put(value, more.saturating_add(1))?;
+        put(value, work_left(&values))?;
     }
     Ok(())
+}
+
+/// For how many consumers there will be work, with the one that was just taken from these.
+pub(super) fn work_left(values: &impl Iterator) -> u32 {
+    u32::try_from(values.size_hint().0).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Encodes a value, and puts it, the first of as many as `work` says.

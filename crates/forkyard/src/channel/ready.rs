@@ -27,6 +27,8 @@ const SLICE: Duration = Duration::from_secs(1);
 pub(super) enum End {
     Get,
     Put,
+    /// The end of all work.
+    Join,
 }
 
 /// Tells by a descriptor that it is time to look at a queue again.
@@ -70,6 +72,7 @@ impl Watch {
         match self.end {
             End::Get => &counters.items,
             End::Put => &counters.room,
+            End::Join => &self.core.header().finished,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::layout::INLINE;
 use super::queue::Queue;
 use crate::error::Result;
 
-/// A queue of any number of values, with put, get, and a look whether it is empty: a [`Queue`] without a bound, and without waits that end.
+/// A queue of any number of values, with put and get: a [`Queue`] without a bound, and without waits that end.
 ///
 /// Killed here: as [`Queue`].
 #[doc(alias = "multiprocessing.SimpleQueue")]
@@ -34,6 +34,12 @@ impl<T> SimpleQueue<T> {
         Core::new(None, INLINE, Location::caller()).map(|core| SimpleQueue(Queue::over(core)))
     }
 
+    /// How many values there are, while others may put and get more.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// True if there is no value.
     #[must_use]
     #[doc(alias = "empty")]
@@ -44,6 +50,12 @@ impl<T> SimpleQueue<T> {
     /// Ends the queue behind the last value; as [`Queue::close`]. True if it was open.
     pub fn close(&self) -> bool {
         self.0.close()
+    }
+
+    /// True if it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 }
 

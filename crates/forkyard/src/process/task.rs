@@ -136,7 +136,7 @@ where
 
 pub(crate) fn encode_result<R: Serialize>(value: &R) -> Result<Answer> {
     codec::begin();
-    let (bytes, handles) = shm::outgoing(|| postcard::to_stdvec(value));
+    let (bytes, handles) = shm::outgoing(|| codec::to_vec(value));
     let bytes = bytes.map_err(|e| Error::new("encode a task's result", Kind::Codec(codec::explain(&e))))?;
     Ok(Answer { bytes, handles })
 }
@@ -160,7 +160,7 @@ impl<F> Task<F> {
     {
         let what = || format!("encode the arguments of task {}", self.entry.name);
         codec::begin();
-        let ((args, outgoing), kept) = shm::outgoing(|| crate::fd::outgoing(|| postcard::to_stdvec(args)));
+        let ((args, outgoing), kept) = shm::outgoing(|| crate::fd::outgoing(|| codec::to_vec(args)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os_hint(what(), errno, limit::hint(errno)));
         }

@@ -1,7 +1,8 @@
 //! The single-step kill test of shared memory and synchronisation: for every operation, a victim is killed after each
 //! instruction of it; whoever waits and whoever comes has to go on, what must be exact is exact, and nothing is left.
 //!
-//! Arguments choose operations by a part of their names. With `FORKYARD_STEPKILL=all` every instruction is a point.
+//! Arguments choose operations by a part of their names. With `FORKYARD_STEPKILL=all` every instruction is a point, with
+//! `3/16` one in 16, from the third on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 

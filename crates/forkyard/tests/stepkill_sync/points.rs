@@ -1,7 +1,8 @@
 //! Which instructions are points: an operation is walked through once, and what others can see watched meanwhile.
 //!
 //! Others see system calls and stores to the arena, nothing else: between two of them one place to die is like another. So every
-//! instruction close to one is a point, and of the rest one in so many; with `FORKYARD_STEPKILL=all` each is.
+//! instruction close to one is a point, and of the rest one in so many; with `FORKYARD_STEPKILL=all` each is, and with `3/16` one in 16, from
+//! the third on: an operation of very many instructions is gone through in parts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -57,25 +58,29 @@ pub(crate) struct Anchor {
     pub(crate) times: usize,
 }
 
-/// True if every instruction is to be a point.
+/// True if as many instructions are to be points as the walk has, or a part of them.
 pub(crate) fn all_points() -> bool {
-    std::env::var("FORKYARD_STEPKILL").is_ok_and(|value| value == "all")
+    wanted().is_some()
+}
+
+/// Which part of all instructions is to be points: the first one, and every how many.
+fn wanted() -> Option<(usize, usize)> {
+    std::env::var("FORKYARD_STEPKILL").ok().and_then(|value| part(&value))
 }
 
 impl Walk {
     pub(crate) fn points(&self, most: usize) -> (Vec<Point>, usize) {
-        let all = all_points();
+        let wanted = wanted();
+        let all = wanted.is_some();
         let seen: Vec<usize> = self.calls.iter().chain(&self.stores).copied().collect();
         let close = |at: usize| seen.iter().any(|seen| at + CLOSE >= *seen && at <= seen + CLOSE);
         let mut chosen: Vec<bool> = (0..=self.steps).map(|at| at < CLOSE || close(at)).collect();
         chosen[self.steps] = true;
         let certain = chosen.iter().filter(|chosen| **chosen).count();
-        let stride = match (all, most.saturating_sub(certain).max(most / 4)) {
-            (true, _) => 1,
-            (false, others) => self.steps / others + 1,
-        };
+        let others = most.saturating_sub(certain).max(most / 4);
+        let (first, stride) = wanted.unwrap_or((0, self.steps / others + 1));
         let is_point =
-            |at: &usize| chosen[*at] || at.is_multiple_of(stride) && (all || self.way(*at).0 <= FAR);
+            |at: &usize| chosen[*at] || *at % stride == first % stride && (all || self.way(*at).0 <= FAR);
         let awake = (0..=self.steps).filter(is_point).map(|steps| Point { steps, asleep: false });
         let asleep = self.sleeps.iter().map(|&steps| Point { steps, asleep: true });
         (asleep.chain(awake).collect(), stride)
@@ -112,6 +117,15 @@ impl Walk {
             self.steps
         )
     }
+}
+
+/// Which points are wanted: the first, and one in so many from there on.
+fn part(value: &str) -> Option<(usize, usize)> {
+    if value == "all" {
+        return Some((0, 1));
+    }
+    let (first, stride) = value.split_once('/')?;
+    Some((first.parse().ok()?, stride.parse().ok().filter(|&stride| stride > 0)?))
 }
 
 /// The arena, as far as it is in use.

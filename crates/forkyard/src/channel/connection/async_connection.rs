@@ -49,15 +49,23 @@ impl AsyncConnection {
     /// # Errors
     /// As for [`Connection::recv_bytes`].
     pub async fn recv_bytes(&self) -> Result<Vec<u8>> {
-        self.recv_message().await.map(|(message, _)| message)
+        self.recv_message(u64::MAX).await.map(|(message, _)| message)
     }
 
-    async fn recv_message(&self) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    /// Receives a message of at most so many bytes; as [`Connection::recv_bytes_most`].
+    ///
+    /// # Errors
+    /// As for [`Connection::recv_bytes_most`].
+    pub async fn recv_bytes_most(&self, most: u64) -> Result<Vec<u8>> {
+        self.recv_message(most).await.map(|(message, _)| message)
+    }
+
+    async fn recv_message(&self, most: u64) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         let _turn = self.receiving.lock().await;
         loop {
             let ready = self.fd.readable().await;
             let mut ready = ready.map_err(|error| Error::io("wait for a connection", &error))?;
-            match self.fd.get_ref().recv_until(u64::MAX, Deadline::after(Duration::ZERO)) {
+            match self.fd.get_ref().recv_until(most, Deadline::after(Duration::ZERO)) {
                 Err(error) if error.is_timeout() => ready.clear_ready(),
                 done => return done,
             }
@@ -69,7 +77,7 @@ impl AsyncConnection {
     /// # Errors
     /// As for [`Connection::recv`].
     pub async fn recv<T: DeserializeOwned>(&self) -> Result<T> {
-        decoded(self.recv_message().await?)
+        decoded(self.recv_message(u64::MAX).await?)
     }
 
     /// Sends a message of bytes; as [`Connection::send_bytes`].

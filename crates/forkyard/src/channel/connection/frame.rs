@@ -92,6 +92,8 @@ impl Incoming {
                 }
                 self.len = Some(usize::try_from(len).map_err(|_| Wrong::NoMemory(len))?);
             }
+            // Begun by a call that would have taken it.
+            Some(len) if len as u64 > most => return Err(Wrong::TooLong(len as u64)),
             Some(_) => self.filled += count,
         }
         self.grow()

@@ -155,7 +155,7 @@ impl Connection {
     fn encoded<T: Serialize + ?Sized>(&self, value: &T) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         const WHAT: &str = "encode a message";
         let ((message, outgoing), handles) =
-            crate::shm::outgoing(|| crate::fd::outgoing(|| postcard::to_stdvec(value)));
+            crate::shm::outgoing(|| crate::fd::outgoing(|| codec::to_vec(value)));
         if let Some(errno) = outgoing.refused {
             return Err(Error::os(WHAT, errno));
         }
@@ -372,6 +372,30 @@ impl Connection {
     /// As [`recv_bytes`](Connection::recv_bytes).
     pub fn recv_bytes_most(&self, most: u64) -> Result<Vec<u8>> {
         self.recv_bytes_until(most, Deadline::NEVER)
+    }
+
+    /// As [`recv_bytes_most`](Connection::recv_bytes_most), if a whole message is there.
+    ///
+    /// # Errors
+    /// As [`try_recv_bytes`](Connection::try_recv_bytes).
+    pub fn try_recv_bytes_most(&self, most: u64) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, Deadline::after(Duration::ZERO))
+    }
+
+    /// As [`recv_bytes_most`](Connection::recv_bytes_most), for so long.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_bytes_most_timeout(&self, most: u64, timeout: Duration) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, Deadline::after(timeout))
+    }
+
+    /// As [`recv_bytes_most_timeout`](Connection::recv_bytes_most_timeout), until an instant.
+    ///
+    /// # Errors
+    /// As [`recv_bytes_timeout`](Connection::recv_bytes_timeout).
+    pub fn recv_bytes_most_deadline(&self, most: u64, deadline: Instant) -> Result<Vec<u8>> {
+        self.recv_bytes_until(most, deadline.into())
     }
 
     fn recv_bytes_until(&self, most: u64, deadline: Deadline) -> Result<Vec<u8>> {
