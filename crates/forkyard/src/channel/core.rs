@@ -458,13 +458,14 @@ impl Core {
         self.take_further(links, me).map(|(link, taken)| (Some(link), taken))
     }
 
-    /// Before a consumer sleeps or gives up: lets go of memory that a queue without a bound has no use for.
+    /// Before a consumer sleeps or gives up: lets go of memory that a queue without a bound has no use for. `leaves`: a large segment, too.
     #[cold]
-    fn tidy(&self) {
+    fn tidy(&self, leaves: impl FnOnce(&Links) -> bool) {
         let Some(links) = &self.links else { return };
         let (walker, chain) = (self.walker(), &self.shared.chain);
         let Some(link) = links.consuming.get() else { return };
         if link.ring.0.capacity() > FEW
+            && leaves(links)
             // Without memory for a small one the large one stays.
             && walker.shrink(&link, FEW).unwrap_or(false)
             && let Ok(next) = walker.behind(&link)
@@ -493,7 +494,7 @@ impl Core {
             Wait::Not => {
                 let done = attempt()?;
                 if done.is_none() {
-                    self.tidy();
+                    self.tidy(|_| true);
                 }
                 return done.ok_or(Refused::NotNow);
             }
@@ -515,7 +516,8 @@ impl Core {
             pause = (2 * pause).min(LOOK_EVERY);
         }
         patience.was_wrong(most);
-        self.tidy();
+        // Where many messages come between two sleeps a large segment is not left at each: it would be made anew at once.
+        self.tidy(|links| links.consuming.with(|link| !links.is_busy(link.ring.seen().0, FEW)) == Some(true));
         let mut waiting = None;
         loop {
             let seen = bell.announce();

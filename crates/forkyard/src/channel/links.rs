@@ -3,6 +3,7 @@
 //! Calls look at them without waiting for each other, and never wait for somebody who was forked away in the middle: what cannot be
 //! looked at now is found anew.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::chain::Segment;
@@ -45,11 +46,34 @@ impl Slot {
 pub(crate) struct Links {
     pub(crate) producing: Slot,
     pub(crate) consuming: Slot,
+    /// Where it consumed when it last slept.
+    slept_at: AtomicU64,
+}
+
+impl Links {
+    /// Called before a sleep at this position of a segment: true if more messages than so many came since the one before. A hint.
+    pub(crate) fn is_busy(&self, position: u64, than: u64) -> bool {
+        position.abs_diff(self.slept_at.swap(position, Ordering::Relaxed)) > than
+    }
 }
 
 impl Clone for Links {
     /// Another handle begins anew.
     fn clone(&self) -> Links {
         Links::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Links;
+
+    #[test]
+    fn a_consumer_that_got_many_messages_since_its_last_sleep_is_busy() {
+        let links = Links::default();
+        assert!(links.is_busy(65, 64));
+        assert!(!links.is_busy(129, 64));
+        assert!(links.is_busy(3, 64));
+        assert!(!links.is_busy(3, 64));
     }
 }
