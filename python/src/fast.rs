@@ -11,11 +11,13 @@
 
 use std::ffi::{CStr, c_int};
 use std::hint;
-use std::ptr;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::slice;
 
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi::{self, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, PyObject};
+use pyo3::ffi::{self, METH_FASTCALL, METH_KEYWORDS, METH_NOARGS, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
@@ -24,57 +26,157 @@ pub(crate) trait Frozen: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> +
 
 impl<T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync> Frozen for T {}
 
-/// A function behind a method.
-pub(crate) enum Function {
-    Plain(unsafe extern "C" fn(*mut PyObject, *mut PyObject) -> *mut PyObject),
-    WithKeywords(
-        unsafe extern "C" fn(
-            *mut PyObject,
-            *const *mut PyObject,
-            ffi::Py_ssize_t,
-            *mut PyObject,
-        ) -> *mut PyObject,
-    ),
+/// A call of a method of `T`'s, or of a class that derives from it. There is one only while the interpreter makes that call, with the GIL.
+pub(crate) struct Call<'a, T> {
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+    this: PhantomData<&'a T>,
 }
 
-/// A method: the attribute, its name for people, its signature and documentation, and what it does.
-pub(crate) struct Method {
-    pub(crate) attribute: &'static str,
-    pub(crate) name: &'static CStr,
-    pub(crate) doc: &'static CStr,
-    pub(crate) function: Function,
+impl<T> Clone for Call<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Call<'_, T> {}
+
+impl<'a, T: Frozen> Call<'a, T> {
+    /// The object.
+    #[inline]
+    pub(crate) fn this(self) -> &'a T {
+        // SAFETY: see the heading; the interpreter keeps the object as long as the call lasts.
+        unsafe { this(self.object) }
+    }
+
+    /// True if it has so many arguments, and none with a name.
+    #[inline]
+    pub(crate) fn has(self, count: usize) -> bool {
+        self.nargs.cast_unsigned() == count && self.names.is_null()
+    }
+
+    /// The arguments without a name: living objects.
+    #[inline]
+    pub(crate) fn args(self) -> &'a [*mut PyObject] {
+        if self.nargs == 0 {
+            return &[];
+        }
+        // SAFETY: see the heading.
+        unsafe { slice::from_raw_parts(self.args, self.nargs.cast_unsigned()) }
+    }
+
+    /// The arguments with a name, and these.
+    pub(crate) fn named(self) -> impl Iterator<Item = (*mut PyObject, *mut PyObject)> {
+        // SAFETY: see the heading: null, or a tuple of the names.
+        let count = if self.names.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(self.names) } };
+        // SAFETY: as above; the arguments with a name are behind the others.
+        (0..count).map(move |index| unsafe {
+            (ffi::PyTuple_GetItem(self.names, index), *self.args.offset(self.nargs + index))
+        })
+    }
+
+    /// What another function makes of it. That one is not inlined, so whoever ends with it keeps nothing for it on the stack.
+    #[inline]
+    pub(crate) fn rarely<F: Body<T>>(self, _: F) -> *mut PyObject {
+        // SAFETY: the call is still there.
+        unsafe { run::<T, F>(self.object, self.args, self.nargs, self.names) }
+    }
+
+    /// Calls the ordinary method of this name.
+    #[inline]
+    pub(crate) fn slow(self, method: &str) -> *mut PyObject {
+        // SAFETY: see the heading.
+        unsafe { slow(self.object, method, self.args, self.nargs, self.names) }
+    }
+
+    /// `True` or `False`.
+    #[inline]
+    pub(crate) fn truth(self, value: bool) -> *mut PyObject {
+        // SAFETY: with the GIL.
+        unsafe { if value { yes() } else { no() } }
+    }
+
+    /// `None`.
+    #[inline]
+    pub(crate) fn none(self) -> *mut PyObject {
+        // SAFETY: with the GIL.
+        unsafe { none() }
+    }
+}
+
+/// A method of `T`'s: its name, its signature and documentation, and what it does.
+pub(crate) struct Method<T> {
+    name: &'static CStr,
+    doc: &'static CStr,
+    function: ffi::PyMethodDefPointer,
+    flags: c_int,
+    class: PhantomData<fn(T)>,
+}
+
+impl<T: Frozen> Method<T> {
+    /// One that may have arguments.
+    pub(crate) fn new<F: Body<T>>(name: &'static CStr, doc: &'static CStr, _: F) -> Method<T> {
+        let function = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: run::<T, F> };
+        Method { name, doc, function, flags: METH_FASTCALL | METH_KEYWORDS, class: PhantomData }
+    }
+
+    /// One that has none.
+    pub(crate) fn alone<F: Body<T>>(name: &'static CStr, doc: &'static CStr, _: F) -> Method<T> {
+        let function = ffi::PyMethodDefPointer { PyCFunction: run_alone::<T, F> };
+        Method { name, doc, function, flags: METH_NOARGS, class: PhantomData }
+    }
+}
+
+/// What a method does.
+pub(crate) trait Body<T>: Fn(Call<'_, T>) -> *mut PyObject + Copy {}
+
+impl<T, F: Fn(Call<'_, T>) -> *mut PyObject + Copy> Body<T> for F {}
+
+/// The function behind a method, as the interpreter calls it.
+#[inline(never)]
+unsafe extern "C" fn run<T: Frozen, F: Body<T>>(
+    object: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    the::<F>()(Call { object, args, nargs, names, this: PhantomData })
+}
+
+/// The same of one without arguments.
+unsafe extern "C" fn run_alone<T: Frozen, F: Body<T>>(
+    object: *mut PyObject,
+    _: *mut PyObject,
+) -> *mut PyObject {
+    the::<F>()(Call { object, args: ptr::null(), nargs: 0, names: ptr::null_mut(), this: PhantomData })
+}
+
+/// A function, which is known by its type.
+#[inline]
+fn the<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0, "a function, or a closure of nothing") };
+    // SAFETY: whoever made the method had one, and without bytes they are all the same.
+    unsafe { NonNull::dangling().read() }
 }
 
 /// Adds such methods to a class: `T`, or one that derives from it, whose objects then need not be asked what they derive from.
-///
-/// # Safety
-/// The functions are for instances of `T`.
-pub(crate) unsafe fn add<T: Frozen>(
+pub(crate) fn add<T: Frozen>(
     class: &Bound<'_, PyType>,
-    methods: impl IntoIterator<Item = Method>,
+    methods: impl IntoIterator<Item = Method<T>>,
 ) -> PyResult<()> {
     let py = class.py();
     check::<T>(class)?;
-    for Method { attribute, name, doc, function } in methods {
-        let (ml_meth, flags) = match function {
-            Function::Plain(function) => (ffi::PyMethodDefPointer { PyCFunction: function }, METH_NOARGS),
-            Function::WithKeywords(function) => {
-                let function = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
-                (function, METH_FASTCALL | METH_KEYWORDS)
-            }
-        };
-        let definition = ffi::PyMethodDef {
-            ml_name: name.as_ptr(),
-            ml_meth,
-            ml_flags: flags as c_int,
-            ml_doc: doc.as_ptr(),
-        };
+    for Method { name, doc, function, flags, .. } in methods {
+        let (ml_name, ml_doc) = (name.as_ptr(), doc.as_ptr());
+        let definition = ffi::PyMethodDef { ml_name, ml_meth: function, ml_flags: flags, ml_doc };
         let definition = Box::leak(Box::new(definition));
         // SAFETY: see the heading.
         let method = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), definition))
         }?;
-        class.setattr(attribute, method)?;
+        class.setattr(name, method)?;
     }
     Ok(())
 }
@@ -188,7 +290,7 @@ pub(crate) unsafe extern "C" fn slow(
     object: *mut PyObject,
     method: &str,
     args: *const *mut PyObject,
-    nargs: ffi::Py_ssize_t,
+    nargs: Py_ssize_t,
     names: *mut PyObject,
 ) -> *mut PyObject {
     attached(|py| {

@@ -1,12 +1,11 @@
 //! Putting and getting where nobody has to wait: `put(obj)` and `get()` of short plain objects, and `get()` of others that are there.
 //!
 //! # Safety
-//! The functions here are called by method descriptors: see `crate::fast`, whose rules they keep.
+//! A call comes with the GIL and living objects: see `crate::fast`.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::hint;
-use std::ptr;
 use std::slice;
 use std::sync::atomic::Ordering;
 
@@ -18,32 +17,19 @@ use pyo3::types::PyType;
 
 use super::encode::{BYTES, FALSE, FLOAT, INT, NONE, STR, TRUE};
 use super::{INLINE, Queue, decode};
-use crate::fast::{self, Function, Method, attached, none, slow, this};
+use crate::fast::{self, Call, Method, attached, none};
+use crate::wait::Patience;
 
 /// Adds `put` and `get` to a class of queues, with time-outs or without.
 pub(super) fn add(class: &Bound<'_, PyType>, is_simple: bool) -> PyResult<()> {
-    let method = |attribute, name, doc, function| Method {
-        attribute,
-        name,
-        doc,
-        function: Function::WithKeywords(function),
-    };
-    let methods = if is_simple {
-        [method("put", c"put", SIMPLE_PUT, simple_put), method("get", c"get", SIMPLE_GET, simple_get)]
-    } else {
-        [method("put", c"put", PUT, put), method("get", c"get", GET, get)]
-    };
-    // SAFETY: the functions are for queues.
-    unsafe { fast::add::<Queue>(class, methods) }?;
-    let size = Method { attribute: "qsize", name: c"qsize", doc: QSIZE, function: Function::Plain(qsize) };
-    // SAFETY: as above.
-    unsafe { fast::add::<Queue>(class, [size]) }?;
+    fast::add(class, [Method::alone(c"qsize", QSIZE, qsize)])?;
     if is_simple {
-        return Ok(());
+        let put = Method::new(c"put", SIMPLE_PUT, |call| put(call, "_put_simply"));
+        return fast::add(class, [put, Method::new(c"get", SIMPLE_GET, |call| get(call, "_get_simply"))]);
     }
-    let full = Method { attribute: "full", name: c"full", doc: FULL, function: Function::Plain(full) };
-    // SAFETY: as above.
-    unsafe { fast::add::<Queue>(class, [full]) }
+    let put = Method::new(c"put", PUT, |call| put(call, "_put_patiently"));
+    let get = Method::new(c"get", GET, |call| get(call, "_get_patiently"));
+    fast::add(class, [put, get, Method::alone(c"full", FULL, full)])
 }
 
 const PUT: &CStr =
@@ -54,96 +40,50 @@ const SIMPLE_PUT: &CStr = c"put($self, obj)\n--\n\nPut an object.";
 const SIMPLE_GET: &CStr = c"get($self)\n--\n\nTake out the next object, waiting for one if need be.";
 
 const QSIZE: &CStr = c"qsize($self, /)\n--\n\nReturn how many objects there are in it.";
-
-unsafe extern "C" fn qsize(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        match this::<Queue>(object).handle.0.get() {
-            Some(queue) => ffi::PyLong_FromSize_t(queue.len()),
-            None => slow(object, "_qsize", ptr::null(), 0, ptr::null_mut()),
-        }
-    }
-}
-
 const FULL: &CStr = c"full($self, /)\n--\n\nReturn true if there is no room.";
 
-unsafe extern "C" fn full(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        let this = this::<Queue>(object);
-        let Some(queue) = this.handle.0.get() else {
-            return slow(object, "_qsize", ptr::null(), 0, ptr::null_mut());
-        };
-        let kept = this.most.load(Ordering::Relaxed);
-        let most = if kept == 0 { queue.capacity() } else { kept };
-        if most < usize::MAX && queue.len() >= most { fast::yes() } else { fast::no() }
+fn qsize(call: Call<'_, Queue>) -> *mut PyObject {
+    match call.this().handle.0.get() {
+        // SAFETY: with the GIL.
+        Some(queue) => unsafe { ffi::PyLong_FromSize_t(queue.len()) },
+        None => call.slow("_qsize"),
     }
 }
 
-unsafe extern "C" fn put(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 1 && names.is_null() && put_now(this(object), *args) {
-            return none();
-        }
-        slow(object, "_put_patiently", args, nargs, names)
-    }
+fn full(call: Call<'_, Queue>) -> *mut PyObject {
+    let this = call.this();
+    let Some(queue) = this.handle.0.get() else { return call.slow("_qsize") };
+    let kept = this.most.load(Ordering::Relaxed);
+    let most = if kept == 0 { queue.capacity() } else { kept };
+    call.truth(most < usize::MAX && queue.len() >= most)
 }
 
-unsafe extern "C" fn simple_put(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 1 && names.is_null() && put_now(this(object), *args) {
-            return none();
-        }
-        slow(object, "_put_simply", args, nargs, names)
+#[inline]
+fn put(call: Call<'_, Queue>, otherwise: &str) -> *mut PyObject {
+    // SAFETY: with the GIL, on a living object.
+    if call.has(1) && unsafe { put_now(call.this(), call.args()[0]) } {
+        return call.none();
     }
+    call.slow(otherwise)
 }
 
-unsafe extern "C" fn get(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 0
-            && names.is_null()
-            && let Some(got) = get_now(this(object))
-        {
-            return got;
-        }
-        slow(object, "_get_patiently", args, nargs, names)
+#[inline]
+fn get(call: Call<'_, Queue>, otherwise: &str) -> *mut PyObject {
+    let this = call.this();
+    // What is reported as done, or closed, is no plain matter.
+    if call.has(0)
+        && this.work.0.get().is_none()
+        && let Some(queue) = open(this)
+    {
+        // SAFETY: with the GIL.
+        return unsafe { get_now(queue) }.unwrap_or_else(|| get_patiently(this));
     }
+    call.slow(otherwise)
 }
 
-unsafe extern "C" fn simple_get(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 0
-            && names.is_null()
-            && let Some(got) = get_now(this(object))
-        {
-            return got;
-        }
-        slow(object, "_get_simply", args, nargs, names)
-    }
+#[cold]
+fn get_patiently(this: &Queue) -> *mut PyObject {
+    attached(|py| this.get_object(py, Patience::FOR_EVER))
 }
 
 /// The queue, unless this process has closed it.
@@ -228,8 +168,8 @@ const PAUSES: [u32; 3] = [8, 16, 32];
 ///
 /// # Safety
 /// With the GIL.
-unsafe fn get_now(this: &Queue) -> Option<*mut PyObject> {
-    let queue = open(this).filter(|_| this.work.0.get().is_none())?;
+#[inline(never)]
+unsafe fn get_now(queue: &ByteQueue) -> Option<*mut PyObject> {
     let mut pauses = PAUSES.into_iter();
     let taken = loop {
         if let Some(taken) = queue.glance().ok()? {

@@ -53,8 +53,9 @@ pub(crate) struct Queue {
 /// The largest bound that the core keeps.
 const KEPT: usize = 1024;
 
-/// Bytes of a message that lies in the queue itself: so its place takes four lines of memory.
-const INLINE: usize = 232;
+/// Bytes of a message that lies in the queue itself: so its place takes two lines of memory. What a producer is ahead of its consumer takes new
+/// memory, and to get and to give back a page is more than to put what is in it.
+const INLINE: usize = 104;
 
 /// Adds what is not made by PyO3.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
@@ -319,11 +320,16 @@ impl Queue {
     #[inline]
     fn taken(&self, py: Python<'_>, patience: Patience) -> PyResult<Taken<'_>> {
         let queue = self.handle.get()?;
-        match tried_get(queue.take(Wait::Look))? {
-            Tried::Done(taken) => return Ok(taken),
-            Tried::NotNow => {}
+        let Patience::Until(until) = patience else {
+            return match tried_get(queue.take(Wait::Look))? {
+                Tried::Done(taken) => Ok(taken),
+                Tried::NotNow => Err(Empty::new_err(())),
+            };
+        };
+        // Not a look of those who give up, after which a queue lets go of memory that its producers then make anew.
+        if let Some(taken) = tried_glance(queue.glance())? {
+            return Ok(taken);
         }
-        let Patience::Until(until) = patience else { return Err(Empty::new_err(())) };
         let taken = sleep(py, || match queue.take(Wait::Until(until)) {
             Err(GetError::Failed(error)) if is_interrupt(&error) => Slept::Interrupted,
             taken => Slept::Done(taken),
@@ -391,6 +397,14 @@ fn tried_get(taken: Result<Taken<'_>, GetError>) -> PyResult<Tried<Taken<'_>>> {
         Err(GetError::Empty | GetError::TimedOut) => Ok(Tried::NotNow),
         Err(GetError::Failed(error)) => Err(raise(error)),
         Err(other) => Err(PyOSError::new_err(other.to_string())),
+    }
+}
+
+#[inline]
+fn tried_glance(taken: Result<Option<Taken<'_>>, GetError>) -> PyResult<Option<Taken<'_>>> {
+    match taken {
+        Ok(taken) => Ok(taken),
+        Err(error) => tried_get(Err(error)).map(|_| None),
     }
 }
 

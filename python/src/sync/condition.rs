@@ -1,28 +1,27 @@
 //! `Condition`.
 //!
 //! # Safety
-//! The functions here are called by method descriptors: see `crate::fast`, whose rules they keep.
+//! A call comes with the GIL and living objects: see `crate::fast`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
-use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use forkyard::sync::{self, Waited};
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::acquire::Trouble;
-use super::fast::{Within, add_within, method};
+use super::fast::{Within, add_within};
 use super::held::Held;
 use super::{Lock, RLock};
 use crate::error::raise;
-use crate::fast::{self, Function, none, slow, this};
+use crate::fast::{self, Call, Method};
 use crate::handle::Handle;
 use crate::wait::{Patience, goes_on, interrupted};
 
@@ -132,12 +131,8 @@ impl Within for Condition {
 #[pyfunction]
 pub(crate) fn quick_condition<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
     add_within::<Condition>(class)?;
-    let methods = [
-        method("notify", c"notify", NOTIFY, Function::WithKeywords(notify)),
-        method("notify_all", c"notify_all", NOTIFY_ALL, Function::Plain(notify_all)),
-    ];
-    // SAFETY: the functions are for this class.
-    unsafe { fast::add::<Condition>(class, methods) }?;
+    let notify_all = Method::alone(c"notify_all", NOTIFY_ALL, notify_all);
+    fast::add(class, [Method::new(c"notify", NOTIFY, notify), notify_all])?;
     Ok(class.clone())
 }
 
@@ -150,27 +145,20 @@ fn tell(condition: &Condition, n: u32) -> bool {
         && condition.handle.0.get().is_some_and(|handle| handle.notify(n).is_ok())
 }
 
-unsafe extern "C" fn notify(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        let n = match nargs {
-            0 => Some(1),
-            1 => number(*args),
-            _ => None,
-        };
-        if names.is_null()
-            && let Some(n) = n
-            && tell(this(object), n)
-        {
-            return none();
-        }
-        slow(object, "_notify_some", args, nargs, names)
+fn notify(call: Call<'_, Condition>) -> *mut PyObject {
+    let n = match call.args() {
+        [] => Some(1),
+        // SAFETY: with the GIL, on a living object.
+        &[n] => unsafe { number(n) },
+        _ => None,
+    };
+    if call.has(call.args().len())
+        && let Some(n) = n
+        && tell(call.this(), n)
+    {
+        return call.none();
     }
+    call.slow("_notify_some")
 }
 
 /// # Safety
@@ -187,12 +175,6 @@ unsafe fn number(object: *mut PyObject) -> Option<u32> {
     }
 }
 
-unsafe extern "C" fn notify_all(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if tell(this(object), u32::MAX) {
-            return none();
-        }
-        slow(object, "_notify_everybody", ptr::null(), 0, ptr::null_mut())
-    }
+fn notify_all(call: Call<'_, Condition>) -> *mut PyObject {
+    if tell(call.this(), u32::MAX) { call.none() } else { call.slow("_notify_everybody") }
 }

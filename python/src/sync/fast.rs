@@ -1,17 +1,17 @@
 //! Acquiring and releasing where nobody has to wait.
 //!
 //! # Safety
-//! The functions here are called by method descriptors: see `fast.rs`, whose rules they keep.
+//! A call comes with the GIL and living objects: see `crate::fast`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::fast::{self, Frozen, Function, Method, no, none, slow, this, yes};
+use crate::fast::{self, Call, Frozen, Method};
 
 /// A class whose objects are acquired and released.
 pub(super) trait Fast: Within {
@@ -34,32 +34,16 @@ pub(super) trait Within: Frozen {
 
 /// Adds `acquire`, `release`, `__enter__` and `__exit__` to a class that has the first two with an underscore in front, and `_exit`.
 pub(super) fn add<T: Fast>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let methods = [
-        method("acquire", c"acquire", ACQUIRE, Function::WithKeywords(acquire::<T>)),
-        method("release", c"release", RELEASE, Function::WithKeywords(release::<T>)),
-    ];
-    // SAFETY: the functions are for `T`.
-    unsafe { fast::add::<T>(class, methods) }?;
+    let acquire = Method::new(c"acquire", ACQUIRE, acquire::<T>);
+    // In the form for arguments, which it does not have: without any, the interpreter counts how deep calls are, too.
+    fast::add(class, [acquire, Method::new(c"release", RELEASE, release::<T>)])?;
     add_within::<T>(class)
 }
 
 /// Adds `__enter__` and `__exit__`.
 pub(super) fn add_within<T: Within>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let methods = [
-        method("__enter__", c"__enter__", ENTER, Function::Plain(enter::<T>)),
-        method("__exit__", c"__exit__", EXIT, Function::WithKeywords(exit::<T>)),
-    ];
-    // SAFETY: the functions are for `T`.
-    unsafe { fast::add::<T>(class, methods) }
-}
-
-pub(super) fn method(
-    attribute: &'static str,
-    name: &'static CStr,
-    doc: &'static CStr,
-    function: Function,
-) -> Method {
-    Method { attribute, name, doc, function }
+    let enter = Method::alone(c"__enter__", ENTER, enter::<T>);
+    fast::add(class, [enter, Method::new(c"__exit__", EXIT, exit::<T>)])
 }
 
 const ACQUIRE: &CStr = c"acquire($self, /, block=True, timeout=None)\n--\n\nAcquire it, waiting if need be; false if the time is up.";
@@ -67,67 +51,42 @@ const RELEASE: &CStr = c"release($self, /)\n--\n\nRelease it.";
 const ENTER: &CStr = c"__enter__($self, /)\n--\n\nAcquire it.";
 const EXIT: &CStr = c"__exit__($self, /, *args)\n--\n\nRelease it.";
 
-unsafe extern "C" fn acquire<T: Fast>(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 0 && names.is_null() && this::<T>(object).at_once() {
-            return yes();
-        }
-        acquire_with::<T>(object, args, nargs, names)
+fn acquire<T: Fast>(call: Call<'_, T>) -> *mut PyObject {
+    if call.has(0) && call.this().at_once() {
+        return call.truth(true);
     }
+    call.rarely(acquire_with)
 }
 
 /// With arguments, or when it is not free.
-#[cold]
-unsafe extern "C" fn acquire_with<T: Fast>(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if let Some(waits) = waits(args, nargs, names) {
-            let this = this::<T>(object);
-            if this.at_once() {
-                return yes();
-            }
-            if !waits && this.is_taken() {
-                return no();
-            }
+fn acquire_with<T: Fast>(call: Call<'_, T>) -> *mut PyObject {
+    if let Some(waits) = waits(call) {
+        if call.this().at_once() {
+            return call.truth(true);
         }
-        slow(object, "_acquire", args, nargs, names)
+        if !waits && call.this().is_taken() {
+            return call.truth(false);
+        }
     }
+    call.slow("_acquire")
 }
 
 /// The arguments of `acquire`.
 const ARGUMENTS: [&CStr; 2] = [c"block", c"timeout"];
 
 /// Whether a call of `acquire` may wait. `None`: its arguments are not the usual ones.
-///
-/// # Safety
-/// With the GIL; the arguments are those of such a call.
-unsafe fn waits(args: *const *mut PyObject, nargs: Py_ssize_t, names: *mut PyObject) -> Option<bool> {
+fn waits<T: Fast>(call: Call<'_, T>) -> Option<bool> {
     let mut given = [ptr::null_mut(); ARGUMENTS.len()];
-    // SAFETY: the caller says so.
+    given.get_mut(..call.args().len())?.copy_from_slice(call.args());
+    // SAFETY: with the GIL, on living objects.
     unsafe {
-        for index in 0..nargs {
-            *given.get_mut(index.cast_unsigned())? = *args.offset(index);
-        }
-        let named = if names.is_null() { 0 } else { ffi::PyTuple_Size(names) };
-        for index in 0..named {
-            let name = ffi::PyTuple_GetItem(names, index);
+        for (name, value) in call.named() {
             let is_it = |known: &&CStr| ffi::PyUnicode_CompareWithASCIIString(name, known.as_ptr()) == 0;
             let place = &mut given[ARGUMENTS.iter().position(is_it)?];
             if !place.is_null() {
                 return None;
             }
-            *place = *args.offset(nargs + index);
+            *place = value;
         }
         let [block, timeout] = given;
         if block == ffi::Py_False() {
@@ -148,60 +107,25 @@ unsafe fn waits(args: *const *mut PyObject, nargs: Py_ssize_t, names: *mut PyObj
     }
 }
 
-/// In the form for arguments, which it does not have: without any, the interpreter counts how deep calls are, too.
-unsafe extern "C" fn release<T: Fast>(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 0 && names.is_null() && this::<T>(object).release_at_once() {
-            return none();
-        }
-        release_other::<T>(object, args, nargs, names)
+fn release<T: Fast>(call: Call<'_, T>) -> *mut PyObject {
+    if call.has(0) && call.this().release_at_once() {
+        return call.none();
     }
+    call.rarely(release_other)
 }
 
 /// With somebody waiting, or by another thread.
-#[cold]
-unsafe extern "C" fn release_other<T: Fast>(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 0 && names.is_null() && this::<T>(object).let_go() {
-            return none();
-        }
-        slow(object, "_release", args, nargs, names)
+fn release_other<T: Fast>(call: Call<'_, T>) -> *mut PyObject {
+    if call.has(0) && call.this().let_go() {
+        return call.none();
     }
+    call.slow("_release")
 }
 
-unsafe extern "C" fn enter<T: Within>(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if this::<T>(object).at_once() {
-            return yes();
-        }
-        slow(object, T::ENTER, ptr::null(), 0, ptr::null_mut())
-    }
+fn enter<T: Within>(call: Call<'_, T>) -> *mut PyObject {
+    if call.this().at_once() { call.truth(true) } else { call.slow(T::ENTER) }
 }
 
-unsafe extern "C" fn exit<T: Within>(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if this::<T>(object).release_at_once() {
-            return none();
-        }
-        slow(object, T::EXIT, args, nargs, names)
-    }
+fn exit<T: Within>(call: Call<'_, T>) -> *mut PyObject {
+    if call.this().release_at_once() { call.none() } else { call.slow(T::EXIT) }
 }

@@ -1,7 +1,7 @@
 //! Shared ctypes objects with a lock: what is done with the lock for the time of one access.
 //!
 //! # Safety
-//! The functions here are called by descriptors: see `crate::fast`, whose rules they keep.
+//! The functions here are called by descriptors, with the GIL and living objects: see `crate::fast`.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
@@ -9,14 +9,14 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use pyo3::exceptions::PyAttributeError;
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use super::fast::{Fast, Within, add, method};
+use super::fast::{Fast, Within, add};
 use super::held::Held;
-use crate::fast::{self, Function, Property, attached, slow, this};
+use crate::fast::{self, Call, Method, Property, attached, slow, this};
 
 /// A shared ctypes object with a lock. Nothing lies in its dictionary, so its methods are found fast.
 #[pyclass(frozen, subclass, module = "forkyard._forkyard")]
@@ -112,22 +112,16 @@ fn empty() -> PyErr {
 #[pyfunction]
 pub(crate) fn quick_value<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
     add::<Synchronized>(class)?;
-    let get_lock = [method("get_lock", c"get_lock", GET_LOCK, Function::Plain(get_lock))];
-    // SAFETY: the functions are for this class.
-    unsafe { fast::add::<Synchronized>(class, get_lock) }?;
+    fast::add(class, [Method::alone(c"get_lock", GET_LOCK, get_lock)])?;
     if class.hasattr("_read_value")? {
         let value = Property { name: c"value", doc: VALUE, get: get_value, set: set_value };
         // SAFETY: as above.
         unsafe { fast::add_property::<Synchronized>(class, "value", value) }?;
     }
     if class.hasattr("_read_item")? {
-        let items = [
-            method("__getitem__", c"__getitem__", GET_ITEM, Function::WithKeywords(get_item)),
-            method("__len__", c"__len__", LEN, Function::Plain(len)),
-            method("__setitem__", c"__setitem__", SET_ITEM, Function::WithKeywords(set_item)),
-        ];
-        // SAFETY: as above.
-        unsafe { fast::add::<Synchronized>(class, items) }?;
+        let get = Method::new(c"__getitem__", GET_ITEM, get_item);
+        let set = Method::new(c"__setitem__", SET_ITEM, set_item);
+        fast::add(class, [get, set, Method::alone(c"__len__", LEN, len)])?;
     }
     Ok(class.clone())
 }
@@ -139,41 +133,27 @@ const LEN: &CStr = c"__len__($self, /)\n--\n\nReturn len(self).";
 const SET_ITEM: &CStr =
     c"__setitem__($self, key, value, /)\n--\n\nSet self[key] to value, with the lock meanwhile.";
 
-unsafe extern "C" fn get_lock(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        match this::<Synchronized>(object).parts.get() {
-            Some(parts) => {
-                let lock = parts.lock.as_ptr();
-                ffi::Py_INCREF(lock);
-                lock
-            }
-            None => slow(object, "_get_lock", ptr::null(), 0, ptr::null_mut()),
-        }
-    }
+fn get_lock(call: Call<'_, Synchronized>) -> *mut PyObject {
+    let Some(parts) = call.this().parts.get() else { return call.slow("_get_lock") };
+    let lock = parts.lock.as_ptr();
+    // SAFETY: with the GIL, on a living object.
+    unsafe { ffi::Py_INCREF(lock) };
+    lock
 }
 
 /// Does something with the object while the lock is held: null with an exception, or what it returns. `None`: it is not done yet.
-///
-/// # Safety
-/// With the GIL, on a living object.
 #[inline]
-unsafe fn with(object: *mut PyObject, access: impl FnOnce(&Parts) -> *mut PyObject) -> Option<*mut PyObject> {
-    // SAFETY: the caller says so.
-    let this = unsafe { this::<Synchronized>(object) };
+fn with(this: &Synchronized, access: impl FnOnce(&Parts) -> *mut PyObject) -> Option<*mut PyObject> {
     let (parts, held) = this.held().filter(|(_, held)| held.at_once())?;
     let result = access(parts);
-    if held.release_at_once() {
-        return Some(result);
-    }
-    // SAFETY: as above.
-    Some(unsafe { release(parts, result) })
+    // SAFETY: an access returns what is the caller's.
+    Some(if held.release_at_once() { result } else { unsafe { release(parts, result) } })
 }
 
 /// With somebody waiting; or the access itself has released it.
 ///
 /// # Safety
-/// As for [`with`]; `result` is the caller's.
+/// `result` is null with an exception, or the caller's.
 #[cold]
 unsafe fn release(parts: &Parts, result: *mut PyObject) -> *mut PyObject {
     attached(|py| {
@@ -187,7 +167,8 @@ unsafe fn release(parts: &Parts, result: *mut PyObject) -> *mut PyObject {
 unsafe extern "C" fn get_value(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     // SAFETY: see the heading.
     unsafe {
-        with(object, |parts| ffi::PyObject_GetAttr(parts.object.as_ptr(), parts.value.as_ptr()))
+        let get = |parts: &Parts| ffi::PyObject_GetAttr(parts.object.as_ptr(), parts.value.as_ptr());
+        with(this(object), get)
             .unwrap_or_else(|| slow(object, "_read_value", ptr::null(), 0, ptr::null_mut()))
     }
 }
@@ -200,7 +181,7 @@ unsafe extern "C" fn set_value(object: *mut PyObject, value: *mut PyObject, _: *
         let result = if value.is_null() {
             slow(object, "_delete_value", ptr::null(), 0, ptr::null_mut())
         } else {
-            with(object, set)
+            with(this(object), set)
                 .unwrap_or_else(|| slow(object, "_write_value", &raw const value, 1, ptr::null_mut()))
         };
         if result.is_null() {
@@ -211,54 +192,36 @@ unsafe extern "C" fn set_value(object: *mut PyObject, value: *mut PyObject, _: *
     }
 }
 
-unsafe extern "C" fn get_item(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        if nargs == 1
-            && names.is_null()
-            && let Some(got) = with(object, |parts| ffi::PyObject_GetItem(parts.object.as_ptr(), *args))
-        {
+fn get_item(call: Call<'_, Synchronized>) -> *mut PyObject {
+    if call.has(1) {
+        // SAFETY: with the GIL, on living objects.
+        let get = |parts: &Parts| unsafe { ffi::PyObject_GetItem(parts.object.as_ptr(), call.args()[0]) };
+        if let Some(got) = with(call.this(), get) {
             return got;
         }
-        slow(object, "_read_item", args, nargs, names)
+    }
+    call.slow("_read_item")
+}
+
+fn len(call: Call<'_, Synchronized>) -> *mut PyObject {
+    let Some(parts) = call.this().parts.get() else { return call.slow("_get_len") };
+    // SAFETY: with the GIL, on a living object.
+    match unsafe { ffi::PyObject_Size(parts.object.as_ptr()) } {
+        -1 => ptr::null_mut(),
+        // SAFETY: with the GIL.
+        len => unsafe { ffi::PyLong_FromSsize_t(len) },
     }
 }
 
-unsafe extern "C" fn len(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        let Some(parts) = this::<Synchronized>(object).parts.get() else {
-            return slow(object, "_get_len", ptr::null(), 0, ptr::null_mut());
-        };
-        match ffi::PyObject_Size(parts.object.as_ptr()) {
-            -1 => ptr::null_mut(),
-            len => ffi::PyLong_FromSsize_t(len),
-        }
-    }
-}
-
-unsafe extern "C" fn set_item(
-    object: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: see the heading.
-    unsafe {
-        let set = |parts: &Parts| done(ffi::PyObject_SetItem(parts.object.as_ptr(), *args, *args.offset(1)));
-        if nargs == 2
-            && names.is_null()
-            && let Some(set) = with(object, set)
-        {
+fn set_item(call: Call<'_, Synchronized>) -> *mut PyObject {
+    if let (true, &[key, value]) = (call.has(2), call.args()) {
+        // SAFETY: with the GIL, on living objects.
+        let set = |parts: &Parts| unsafe { done(ffi::PyObject_SetItem(parts.object.as_ptr(), key, value)) };
+        if let Some(set) = with(call.this(), set) {
             return set;
         }
-        slow(object, "_write_item", args, nargs, names)
     }
+    call.slow("_write_item")
 }
 
 /// `None`, or null with an exception.
