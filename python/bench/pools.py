@@ -31,6 +31,11 @@ def applied(pool: Any, argument: Any) -> None:
         result.get()
 
 
+def applied_alone(pool: Any, argument: Any) -> None:
+    for _ in range(AT_ONCE):
+        pool.apply(same, (argument,))
+
+
 def rate(library: Any, how: Callable[[Any, Any], None], argument: Any, seconds: float) -> float:
     """Return tasks per second."""
     with library.get_context("fork").Pool(WORKERS) as pool:
@@ -53,4 +58,5 @@ def cases() -> Iterator[Case]:
     yield pool("map, a task each", mapped, 7, budget=1.0)
     yield pool("imap_unordered", iterated, 7, budget=1.0)
     yield pool("apply_async", applied, 7, budget=1.0)
+    yield pool("apply, nothing else to do", applied_alone, 7)
     yield pool("map, 100 kB each", mapped, bytes(100_000))
