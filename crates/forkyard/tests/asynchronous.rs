@@ -153,7 +153,7 @@ fn batches_and_bytes() {
         let mut got = Vec::new();
         while got.len() < 1000 {
             let some = numbers.get_many(7).await.unwrap();
-            assert!((1..=3).contains(&some.len()), "as many as there are, and one at least");
+            assert!((1..=7).contains(&some.len()), "one at least, and more if they come meanwhile");
             got.extend(some);
         }
         puts.await.unwrap();
