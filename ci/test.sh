@@ -111,7 +111,7 @@ tests "without close-range and pidfd-info" 240 \
 tests "servers without memfd-exec" 180 \
     env FORKYARD_TEST_FALLBACK=memfd-exec cargo test --quiet -p forkyard --no-fail-fast --test=serve
 mapfile -t again_sync < <(sync_tests)
-tests "without futex-waitv" 480 \
+tests "without futex-waitv" 720 \
     env FORKYARD_TEST_FALLBACK=futex-waitv cargo test --quiet -p forkyard --no-fail-fast --lib "${again_sync[@]}"
 runner=$(as_pid_1)
 if [ -n "$runner" ]; then
