@@ -90,9 +90,11 @@ class Server:
         if not ready:
             raise TimeoutError(f"the server process has not answered for {seconds} s")
         if any(fd == self.socket.fileno() for fd, _ in ready):
-            packet, fds = _server.receive(self.socket)
-            if packet:
-                return packet, fds
+            # One that was killed before it had read everything resets the connection.
+            with contextlib.suppress(ConnectionResetError):
+                packet, fds = _server.receive(self.socket)
+                if packet:
+                    return packet, fds
         raise EOFError("the server process has ended")
 
     def answered(self) -> bool:

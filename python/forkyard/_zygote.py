@@ -87,6 +87,8 @@ class _Zygote:
 
     def make(self, server: _launch.Server, packet: bytes, fds: list[int]) -> Made | None:
         """Ask this zygote; None if it was lost, and made no child."""
+        # Each zygote has a cradle of its own, and this one may be younger than the request.
+        fds = [self.cradle.fileno(), *fds]
         try:
             made = self.use_spare(server, packet, fds)
             if made is None:
@@ -196,7 +198,7 @@ def start(data: bytes, fds: list[int], wanted: list[str]) -> Made:
         mask = [int(number) for number in _interrupt.mask()]
         streams = [fd for fd in (1, 2) if _is_open(fd)]
         tracker = _family.tracker()
-        sent = [_zygote.cradle.fileno(), *streams, *(() if tracker is None else (tracker,)), *fds]
+        sent = [*streams, *(() if tracker is None else (tracker,)), *fds]
         inline = None if len(data) > _server.INLINE // 2 else data
         packet = pickle.dumps(tuple(_server.Request(inline, streams, tracker is not None, environ, mask)))
         if inline is not None and len(packet) <= _server.INLINE:

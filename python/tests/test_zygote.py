@@ -10,7 +10,7 @@ import pytest
 from conftest import eventually, state
 
 import forkyard
-from forkyard import _zygote
+from forkyard import _launch, _zygote
 
 ctx = forkyard.get_context("zygote")
 
@@ -44,6 +44,34 @@ def test_a_killed_one_is_replaced():
     assert {started()[1] for _ in range(3)} == {os.getpid()}
     assert _zygote._zygote.server.pid != killed
     eventually(lambda: state(killed) is None)
+
+
+def test_one_that_is_killed_while_a_start_is_made_ready_is_replaced(monkeypatch):
+    started()
+    ready = _zygote._zygote.ready
+    looks = []
+
+    def killed_after_the_first_look(wanted):
+        server = ready(wanted)
+        looks.append(server.pid)
+        if len(looks) == 1:
+            os.kill(server.pid, signal.SIGKILL)
+            eventually(lambda: not server.lives())
+        return server
+
+    send = _launch.Server.send
+    sent = []
+
+    def noted(self, packet, fds):
+        sent.append((self.pid, fds[0]))
+        send(self, packet, fds)
+
+    monkeypatch.setattr(_zygote._zygote, "ready", killed_after_the_first_look)
+    monkeypatch.setattr(_launch.Server, "send", noted)
+    assert started()[1] == os.getpid()
+    assert len(looks) == 2
+    # What belonged to the first one is closed, and its number may be somebody else's.
+    assert (looks[1], _zygote._zygote.cradle.fileno()) in sent
 
 
 def test_a_stopped_one_is_replaced(monkeypatch):
