@@ -139,8 +139,7 @@ impl<T> Queue<T> {
     /// # Panics
     /// Outside of a runtime whose I/O is enabled.
     pub fn to_async(&self) -> Result<AsyncQueue<T>> {
-        let (get, put) = (Side::new(self.ready_to_get())?, Side::new(self.ready_to_put())?);
-        Ok(Async { queue: self.clone(), get, put })
+        Async::over(self.clone(), self.ready_to_get(), self.ready_to_put())
     }
 }
 
@@ -153,8 +152,7 @@ impl ByteQueue {
     /// # Panics
     /// Outside of a runtime whose I/O is enabled.
     pub fn to_async(&self) -> Result<AsyncByteQueue> {
-        let (get, put) = (Side::new(self.ready_to_get())?, Side::new(self.ready_to_put())?);
-        Ok(Async { queue: self.clone(), get, put })
+        Async::over(self.clone(), self.ready_to_get(), self.ready_to_put())
     }
 }
 
@@ -167,57 +165,69 @@ impl<T> JoinableQueue<T> {
     /// # Panics
     /// Outside of a runtime whose I/O is enabled.
     pub fn to_async(&self) -> Result<AsyncJoinableQueue<T>> {
-        let (get, put) = (Side::new(self.ready_to_get())?, Side::new(self.ready_to_put())?);
-        Ok(Async { queue: self.clone(), get, put })
+        Async::over(self.clone(), self.ready_to_get(), self.ready_to_put())
     }
 }
 
 impl<Q> Async<Q> {
+    fn over(queue: Q, get: Result<Ready>, put: Result<Ready>) -> Result<Async<Q>> {
+        Ok(Async { queue, get: Side::new(get)?, put: Side::new(put)? })
+    }
+
     /// The queue itself.
     pub fn queue(&self) -> &Q {
         &self.queue
     }
 }
 
-impl<T: Serialize> Async<Queue<T>> {
-    /// Puts a value, waiting for room; as [`Queue::put`].
-    ///
-    /// # Errors
-    /// As for [`Queue::put`].
-    pub async fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        self.put.put(value, |value| self.queue.try_put(value)).await
-    }
+/// The calls of a queue of values, and what it gives its consumers.
+macro_rules! calls {
+    ($queue:ident, $got:ty, $what:literal, $whats:literal) => {
+        impl<T: Serialize> Async<$queue<T>> {
+            #[doc = concat!("Puts a value, waiting for room; as [`", stringify!($queue), "::put`].")]
+            ///
+            /// # Errors
+            #[doc = concat!("As for [`", stringify!($queue), "::put`].")]
+            pub async fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
+                self.put.put(value, |value| self.queue.try_put(value)).await
+            }
 
-    /// Puts all of these, one after the other, waiting for room; as [`Queue::put_many`]. Dropped, it has put some of the first ones.
-    ///
-    /// # Errors
-    /// As for [`Queue::put_many`].
-    pub async fn put_many(
-        &self,
-        values: impl IntoIterator<Item = T>,
-    ) -> std::result::Result<(), PutError<T>> {
-        let core = self.queue.core();
-        self.put.put_all(values, |value, work| put_encoded(core, value, work, Wait::Not)).await
-    }
+            #[doc = concat!("Puts all of these, one after the other, waiting for room; as [`", stringify!($queue), "::put_many`]. \
+                Dropped, it has put some of the first ones.")]
+            ///
+            /// # Errors
+            #[doc = concat!("As for [`", stringify!($queue), "::put_many`].")]
+            pub async fn put_many(
+                &self,
+                values: impl IntoIterator<Item = T>,
+            ) -> std::result::Result<(), PutError<T>> {
+                let core = self.queue.core();
+                self.put.put_all(values, |value, work| put_encoded(core, value, work, Wait::Not)).await
+            }
+        }
+
+        impl<T: DeserializeOwned> Async<$queue<T>> {
+            #[doc = concat!("Gets the next ", $what, ", waiting for one; as [`", stringify!($queue), "::get`].")]
+            ///
+            /// # Errors
+            #[doc = concat!("As for [`", stringify!($queue), "::get`].")]
+            pub async fn get(&self) -> std::result::Result<$got, GetError> {
+                self.get.get(|| self.queue.try_get()).await
+            }
+
+            #[doc = concat!("Gets as many ", $whats, " as there are, up to `most`, waiting for the first one; as [`", stringify!($queue), "::get_many`].")]
+            ///
+            /// # Errors
+            #[doc = concat!("As for [`", stringify!($queue), "::get_many`].")]
+            pub async fn get_many(&self, most: usize) -> std::result::Result<Vec<$got>, GetError> {
+                self.get.get(|| self.queue.try_get_many(most)).await
+            }
+        }
+    };
 }
 
-impl<T: DeserializeOwned> Async<Queue<T>> {
-    /// Gets the next value, waiting for one; as [`Queue::get`].
-    ///
-    /// # Errors
-    /// As for [`Queue::get`].
-    pub async fn get(&self) -> std::result::Result<T, GetError> {
-        self.get.get(|| self.queue.try_get()).await
-    }
-
-    /// Gets as many values as there are, up to `most`, waiting for the first one; as [`Queue::get_many`].
-    ///
-    /// # Errors
-    /// As for [`Queue::get_many`].
-    pub async fn get_many(&self, most: usize) -> std::result::Result<Vec<T>, GetError> {
-        self.get.get(|| self.queue.try_get_many(most)).await
-    }
-}
+calls!(Queue, T, "value", "values");
+calls!(JoinableQueue, Work<T>, "piece of work", "pieces of work");
 
 impl Async<ByteQueue> {
     /// Puts a message, waiting for room; as [`ByteQueue::put`].
@@ -260,46 +270,6 @@ impl Async<ByteQueue> {
     /// # Errors
     /// As for [`ByteQueue::get_many`].
     pub async fn get_many(&self, most: usize) -> std::result::Result<Vec<Sample>, GetError> {
-        self.get.get(|| self.queue.try_get_many(most)).await
-    }
-}
-
-impl<T: Serialize> Async<JoinableQueue<T>> {
-    /// Puts a value, waiting for room; as [`JoinableQueue::put`].
-    ///
-    /// # Errors
-    /// As for [`JoinableQueue::put`].
-    pub async fn put(&self, value: T) -> std::result::Result<(), PutError<T>> {
-        self.put.put(value, |value| self.queue.try_put(value)).await
-    }
-
-    /// Puts all of these, one after the other, waiting for room; as [`JoinableQueue::put_many`]. Dropped, it has put some of the first ones.
-    ///
-    /// # Errors
-    /// As for [`JoinableQueue::put_many`].
-    pub async fn put_many(
-        &self,
-        values: impl IntoIterator<Item = T>,
-    ) -> std::result::Result<(), PutError<T>> {
-        let core = self.queue.core();
-        self.put.put_all(values, |value, work| put_encoded(core, value, work, Wait::Not)).await
-    }
-}
-
-impl<T: DeserializeOwned> Async<JoinableQueue<T>> {
-    /// Gets the next piece of work, waiting for one; as [`JoinableQueue::get`].
-    ///
-    /// # Errors
-    /// As for [`JoinableQueue::get`].
-    pub async fn get(&self) -> std::result::Result<Work<T>, GetError> {
-        self.get.get(|| self.queue.try_get()).await
-    }
-
-    /// Gets as many pieces of work as there are, up to `most`, waiting for the first one; as [`JoinableQueue::get_many`].
-    ///
-    /// # Errors
-    /// As for [`JoinableQueue::get_many`].
-    pub async fn get_many(&self, most: usize) -> std::result::Result<Vec<Work<T>>, GetError> {
         self.get.get(|| self.queue.try_get_many(most)).await
     }
 }

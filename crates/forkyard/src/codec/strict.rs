@@ -213,68 +213,38 @@ impl<S: Serializer> Serializer for Checking<S> {
     }
 }
 
-impl<C: SerializeSeq> SerializeSeq for Counted<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
+/// Counts each part, and hands it on; one that has a key may not be left out.
+macro_rules! counted {
+    ($($compound:ident: $part:ident($($key:ident)?);)*) => {
+        $(impl<C: $compound> $compound for Counted<C> {
+            type Ok = C::Ok;
+            type Error = C::Error;
 
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.count();
-        self.compound.serialize_element(&Strict(value))
-    }
+            #[inline]
+            fn $part<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), C::Error> {
+                self.count();
+                self.compound.$part($($key,)? &Strict(value))
+            }
 
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.whole()?.end()
-    }
+            $(fn skip_field(&mut self, $key: &'static str) -> Result<(), C::Error> {
+                Err(left_out($key, self.of))
+            })?
+
+            #[inline]
+            fn end(self) -> Result<C::Ok, C::Error> {
+                self.whole()?.end()
+            }
+        })*
+    };
 }
 
-impl<C: SerializeTuple> SerializeTuple for Counted<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.count();
-        self.compound.serialize_element(&Strict(value))
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.whole()?.end()
-    }
-}
-
-impl<C: SerializeTupleStruct> SerializeTupleStruct for Counted<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.count();
-        self.compound.serialize_field(&Strict(value))
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.whole()?.end()
-    }
-}
-
-impl<C: SerializeTupleVariant> SerializeTupleVariant for Counted<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        self.count();
-        self.compound.serialize_field(&Strict(value))
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.whole()?.end()
-    }
+counted! {
+    SerializeSeq: serialize_element();
+    SerializeTuple: serialize_element();
+    SerializeTupleStruct: serialize_field();
+    SerializeTupleVariant: serialize_field();
+    SerializeStruct: serialize_field(key);
+    SerializeStructVariant: serialize_field(key);
 }
 
 impl<C: SerializeMap> SerializeMap for Counted<C> {
@@ -290,54 +260,6 @@ impl<C: SerializeMap> SerializeMap for Counted<C> {
     #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         self.compound.serialize_value(&Strict(value))
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.whole()?.end()
-    }
-}
-
-impl<C: SerializeStruct> SerializeStruct for Counted<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), C::Error> {
-        self.count();
-        self.compound.serialize_field(key, &Strict(value))
-    }
-
-    fn skip_field(&mut self, key: &'static str) -> Result<(), C::Error> {
-        Err(left_out(key, self.of))
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.whole()?.end()
-    }
-}
-
-impl<C: SerializeStructVariant> SerializeStructVariant for Counted<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        key: &'static str,
-        value: &T,
-    ) -> Result<(), C::Error> {
-        self.count();
-        self.compound.serialize_field(key, &Strict(value))
-    }
-
-    fn skip_field(&mut self, key: &'static str) -> Result<(), C::Error> {
-        Err(left_out(key, self.of))
     }
 
     #[inline]
