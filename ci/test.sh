@@ -57,7 +57,7 @@ tests() {
 # The integration tests that start processes: they are run again with each fallback forced. Not the two that stop or
 # step the zygote itself, which a fallback does without.
 process_tests() {
-    integration_tests | grep -vE '^--test=(layering|platform|examples|fallbacks|ui|flags|model|top|connection(_fd|_limits)?|fuzz_.*|family_queues|asynchronous|bindings|.*browser.*)$' |
+    integration_tests | grep -vE '^--test=(stepkill_sync|layering|platform|examples|fallbacks|ui|flags|model|top|connection(_fd|_limits)?|fuzz_.*|family_queues|asynchronous|bindings|.*browser.*)$' |
         grep -vxFf <(sync_tests)
 }
 
@@ -65,7 +65,7 @@ process_tests() {
 sync_tests() {
     integration_tests | grep -E "^--test=($sync)$"
 }
-sync='(stepkill_|storm_)?sync|storm_(queue|handles)|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue(_.*)?|ready'
+sync='storm_(sync|queue|handles)|lock|mutex|rwlock|once|rlock|deadlock|semaphore|condition|event|barrier|value|array|family|queue(_.*)?|ready'
 
 integration_tests() {
     local path name
@@ -76,6 +76,9 @@ integration_tests() {
         echo "--test=${name%.rs}"
     done
 }
+
+# All is built once: other packages or features chosen would be other builds, of the dependencies too.
+cargo_test=(cargo test --workspace --features forkyard/tokio --no-fail-fast)
 
 # The command that makes its argument pid 1 of a new pid namespace, if this machine allows it.
 as_pid_1() {
@@ -88,36 +91,39 @@ as_pid_1() {
 
 step "format" 120 cargo fmt --all --check
 step "lints" 900 cargo clippy --quiet --workspace --all-targets --features forkyard/tokio -- -D warnings
-step "build" 900 cargo build --workspace --bins --examples
-step "build tests" 900 cargo test --workspace --no-run
-tests "unit and integration tests" 900 cargo test --workspace --no-fail-fast --tests
-tests "with the feature tokio" 600 \
-    cargo test --quiet -p forkyard --features tokio --no-fail-fast --test=asynchronous
+step "build" 900 "${cargo_test[@]}" --no-run
+mapfile -t all < <(integration_tests | grep -vxF -e --test=stepkill_sync)
+tests "unit and integration tests" 900 "${cargo_test[@]}" --lib --bins "${all[@]}"
 step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --features forkyard/tokio
-tests "doc tests" 300 cargo test --workspace --features forkyard/tokio --no-fail-fast --doc
+tests "doc tests" 300 "${cargo_test[@]}" --doc
+
+# Instruction by instruction: optimised code has a tenth of them.
+stepkill=(cargo test --profile stepkill -p forkyard --test=stepkill_sync)
+step "build stepkill" 600 "${stepkill[@]}" --no-run
+tests "killed after each instruction" 300 "${stepkill[@]}"
+tests "killed after each instruction, without futex-waitv" 300 \
+    env FORKYARD_TEST_FALLBACK=futex-waitv "${stepkill[@]}"
 
 mapfile -t again < <(process_tests)
 for fallback in clone3 all; do
-    tests "without $fallback" 480 \
-        env FORKYARD_TEST_FALLBACK=$fallback cargo test --quiet --workspace --no-fail-fast "${again[@]}"
+    tests "without $fallback" 480 env FORKYARD_TEST_FALLBACK=$fallback "${cargo_test[@]}" --quiet "${again[@]}"
 done
 # The server starts its processes in the same way without that and without everything.
 mapfile -t again_here < <(process_tests | grep -v serve)
-tests "without clone-parent" 300 \
-    env FORKYARD_TEST_FALLBACK=clone-parent cargo test --quiet --workspace --no-fail-fast "${again_here[@]}"
+tests "without clone-parent" 300 env FORKYARD_TEST_FALLBACK=clone-parent "${cargo_test[@]}" --quiet "${again_here[@]}"
 tests "without close-range and pidfd-info" 240 \
-    env FORKYARD_TEST_FALLBACK=close-range,pidfd-info cargo test --quiet -p forkyard --no-fail-fast \
+    env FORKYARD_TEST_FALLBACK=close-range,pidfd-info "${cargo_test[@]}" --quiet \
     --test=process --test=lifetime --test=waiting --test=identity --test=surroundings --test=command
 tests "servers without memfd-exec" 180 \
-    env FORKYARD_TEST_FALLBACK=memfd-exec cargo test --quiet -p forkyard --no-fail-fast --test=serve
+    env FORKYARD_TEST_FALLBACK=memfd-exec "${cargo_test[@]}" --quiet --test=serve
 mapfile -t again_sync < <(sync_tests)
-tests "without futex-waitv" 720 \
-    env FORKYARD_TEST_FALLBACK=futex-waitv cargo test --quiet -p forkyard --no-fail-fast --lib "${again_sync[@]}"
+tests "without futex-waitv" 480 \
+    env FORKYARD_TEST_FALLBACK=futex-waitv "${cargo_test[@]}" --quiet --lib "${again_sync[@]}"
 runner=$(as_pid_1)
 if [ -n "$runner" ]; then
     target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
     tests "as pid 1 of a pid namespace" 480 \
-        env "CARGO_TARGET_${target}_RUNNER=$runner" cargo test --quiet --workspace --no-fail-fast "${again[@]}"
+        env "CARGO_TARGET_${target}_RUNNER=$runner" "${cargo_test[@]}" --quiet "${again[@]}"
 else
     echo "as pid 1 of a pid namespace: skipped: this machine does not let us make one"
 fi
