@@ -246,11 +246,23 @@ impl Core {
         if bytes.len() > self.ring.0.shape().inline() {
             return self.put_large(me, bytes, &[], wait);
         }
-        if self.put_now(me.id, &bytes)? {
+        self.put_content(me, &bytes, work, wait)
+    }
+
+    #[inline]
+    fn put_content(
+        &self,
+        me: Me,
+        content: &impl Content,
+        work: u32,
+        wait: Wait,
+    ) -> std::result::Result<(), Refused> {
+        // Whoever finds room at once has not waited, and learns nothing of waiting.
+        if self.put_now(me.id, content)? {
             self.shared.counters.items.ring(work);
             return Ok(());
         }
-        self.put_waiting(me, &bytes, wait)
+        self.put_waiting(me, content, wait)
     }
 
     #[cold]
@@ -315,13 +327,11 @@ impl Core {
         parcel: Parcel,
         wait: Wait,
     ) -> std::result::Result<(), (Refused, Parcel)> {
-        match self.put_waiting(me, &parcel, wait) {
-            Ok(()) => {
-                parcel.forget();
-                Ok(())
-            }
-            Err(refused) => Err((refused, parcel)),
+        if let Err(refused) = self.put_content(me, &parcel, 1, wait) {
+            return Err((refused, parcel));
         }
+        parcel.forget();
+        Ok(())
     }
 
     /// False: it is full.
@@ -520,6 +530,10 @@ impl Core {
         self.tidy(|links| links.consuming.with(|link| !links.is_busy(link.ring.seen().0, FEW)) == Some(true));
         let mut waiting = None;
         loop {
+            // Before it announces itself, again if it was woken: nobody is to call it in vain.
+            if let Some(done) = attempt()? {
+                return Ok(done);
+            }
             let seen = bell.announce();
             if let Some(done) = attempt()? {
                 return Ok(done);
@@ -681,3 +695,6 @@ impl<'de> Deserialize<'de> for Core {
             .map_err(|error| de::Error::custom(codec::refuse(error)))
     }
 }
+
+#[cfg(test)]
+mod tests;

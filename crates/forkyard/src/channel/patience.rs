@@ -4,7 +4,8 @@
 //! as long as that is of use: where there are more processes than processors, looking takes time from those who would bring the message. A long look
 //! that was in vain is not tried again for twice as many calls as the last time.
 //!
-//! Private to a handle, so a clone learns anew, and one that is made for a single call never does. And a hint: threads that use it at once may lose a count. Killed here: it goes with its process.
+//! Private to a handle, so a clone learns anew, and one that is made for a single call never does. And a hint: threads that use it at once may
+//! lose a count. Killed here: it goes with its process.
 
 use crate::primitive::{self, AtomicU32, Ordering};
 
