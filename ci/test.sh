@@ -92,17 +92,18 @@ as_pid_1() {
 step "format" 120 cargo fmt --all --check
 step "lints" 900 cargo clippy --quiet --workspace --all-targets --features forkyard/tokio -- -D warnings
 step "build" 900 "${cargo_test[@]}" --no-run
-mapfile -t all < <(integration_tests | grep -vxF -e --test=stepkill_sync)
-tests "unit and integration tests" 900 "${cargo_test[@]}" --lib --bins "${all[@]}"
+mapfile -t ordinary < <(integration_tests | grep -vxE -e '--test=(stepkill_sync|model)')
+tests "unit and integration tests" 900 "${cargo_test[@]}" --lib --bins "${ordinary[@]}"
 step "documentation" 300 env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --features forkyard/tokio
 tests "doc tests" 300 "${cargo_test[@]}" --doc
 
-# Instruction by instruction: optimised code has a tenth of them.
-stepkill=(cargo test --profile stepkill -p forkyard --test=stepkill_sync)
-step "build stepkill" 600 "${stepkill[@]}" --no-run
-tests "killed after each instruction" 300 "${stepkill[@]}"
+# Every instruction, and every order of steps: in optimised code both are a tenth.
+exhaustive=(cargo test --profile exhaustive -p forkyard)
+step "build what is exhaustive" 600 "${exhaustive[@]}" --no-run --test=stepkill_sync --test=model
+tests "killed after each instruction" 300 "${exhaustive[@]}" --test=stepkill_sync
 tests "killed after each instruction, without futex-waitv" 300 \
-    env FORKYARD_TEST_FALLBACK=futex-waitv "${stepkill[@]}"
+    env FORKYARD_TEST_FALLBACK=futex-waitv "${exhaustive[@]}" --test=stepkill_sync
+tests "every order of steps" 300 "${exhaustive[@]}" --test=model
 
 mapfile -t again < <(process_tests)
 for fallback in clone3 all; do
