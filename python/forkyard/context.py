@@ -41,8 +41,12 @@ class _Factories:
     def Manager(self) -> managers.SyncManager:
         """Return a manager with a running server process, whose methods make shared objects."""
         from .managers import SyncManager
+        from .pool import Pool
 
         manager = SyncManager(ctx=self.get_context())
+        # Workers of its pools end with the server process, as workers of this package's pools do.
+        registry: Any = manager._registry
+        manager._registry = registry | {"Pool": (Pool, *registry["Pool"][1:])}
         manager.start()
         return manager
 

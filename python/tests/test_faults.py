@@ -171,6 +171,8 @@ def main(ctx):
     shared = manager.list()
     pool = ctx.Pool(2)
     pool.map_async(busy, [shared_queue(manager)] * 2)
+    managers_pool = manager.Pool(2)
+    managers_pool.map_async(time.sleep, [600] * 2)
     executor = concurrent.futures.ProcessPoolExecutor(2, mp_context=ctx)
     executor.submit(busy, shared_queue(manager))
     for _ in daemons:
