@@ -131,6 +131,15 @@ def can_import_main() -> bool:
     return os.path.exists(getattr(main, "__file__", None) or "")
 
 
+def has_directory() -> bool:
+    """Tell whether there is still the working directory."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def tracker() -> int | None:
     """Return the descriptor of the standard library's resource tracker, if the program uses it: nothing here does."""
     fd: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]

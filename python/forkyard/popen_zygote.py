@@ -28,9 +28,11 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
+        if threading.active_count() == 1 and not _family.has_directory():
+            raise _zygote.Refused
         self._forkyard_family = _family.Same()
         data = _family.parcel(self, process_obj)
-        if self._forkyard_of_main and threading.active_count() == 1 and not _family.can_import_main():
+        if self._forkyard_of_main and _wants_a_copy():
             raise _zygote.Refused
         things = (type(process_obj), process_obj._target)
         wanted = {str(getattr(thing, "__module__", None)) for thing in things}
@@ -44,14 +46,22 @@ class Popen(popen_fork.Popen):
         return self.returncode
 
 
+def _wants_a_copy() -> bool:
+    """Tell whether a copy of this process can do what a new interpreter cannot.
+
+    A program that was typed in, or comes by -c or a pipe, has functions that nobody could import; and where the working
+    directory was removed it has no path that could be told.
+    """
+    return threading.active_count() == 1 and not (_family.can_import_main() and _family.has_directory())
+
+
 def popen(process_obj: Any) -> Any:
     """Start a child by the zygote; where that cannot be, by another way."""
     try:
         return Popen(process_obj)
     except _zygote.Refused:
         pass
-    if threading.active_count() == 1 and not _family.can_import_main():
-        # A program that was typed in, or comes by -c or a pipe: nobody but a copy has its functions.
+    if _wants_a_copy():
         return popen_fork.Popen(process_obj)
     from .popen_forkserver import Popen as OfForkServer
 

@@ -253,6 +253,38 @@ def test_a_program_that_is_in_no_file(how):
     assert (done.stdout, done.stderr) == ("hello zygote\n", "")
 
 
+NOWHERE = """
+import os
+import forkyard
+
+def child(queue):
+    queue.put(os.readlink("/proc/self/cwd"))
+
+if __name__ == "__main__":
+    queue = forkyard.SimpleQueue()
+    os.mkdir("gone")
+    os.chdir("gone")
+    os.rmdir("../gone")
+    for _ in range(2):
+        process = forkyard.Process(target=child, args=(queue,))
+        process.start()
+        print(queue.get())
+        process.join()
+    os.chdir("/")
+    process = forkyard.Process(target=child, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+"""
+
+
+def test_a_working_directory_that_was_removed_is_no_obstacle(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = program(NOWHERE)
+    gone = f"{tmp_path}/gone (deleted)\n"
+    assert (done.stdout, done.stderr, done.returncode) == (gone * 2 + "/\n", "", 0)
+
+
 REFUSED = """
 import os
 import forkyard
