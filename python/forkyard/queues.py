@@ -7,6 +7,7 @@ pipe. Each class derives from the standard library's as well, whose interface it
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import types
 from multiprocessing import context, queues
@@ -50,7 +51,7 @@ class _Reader(_End):
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Wait for a message, and leave it where it is."""
         self._check()
-        ready: bool = self._queue._poll(timeout)
+        ready: bool = self._queue._poll(math.inf if timeout is None else timeout)
         return ready
 
     def recv(self) -> Any:

@@ -83,13 +83,18 @@ class SharedMemory(shared_memory.SharedMemory):
             try:
                 self._memory = _forkyard.Memory.attach(self._name)
             except FileNotFoundError:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._name) from None
+                raise self._error(FileNotFoundError, errno.ENOENT) from None
 
     def _create(self, size: int) -> None:
+        if self._name.startswith(_SHM_NAME_PREFIX):
+            # Such names are given here.
+            with contextlib.suppress(FileNotFoundError):
+                _forkyard.Memory.attach(self._name)
+                raise self._error(FileExistsError, errno.EEXIST)
         try:
             self._open(size)
         except FileExistsError:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._name) from None
+            raise self._error(FileExistsError, errno.EEXIST) from None
         except OSError as error:
             # The directory for the names is not there, or is too small.
             if error.errno not in (errno.ENOENT, errno.ENOSPC, errno.EACCES, errno.ENOSYS, errno.ENOTDIR):
@@ -121,9 +126,15 @@ class SharedMemory(shared_memory.SharedMemory):
 
     def unlink(self) -> None:
         """Remove the name: to be done once. Whoever uses the memory goes on."""
-        if self._memory is not None:
-            self._memory.unlink()
-            return
+        try:
+            if self._memory is not None:
+                self._memory.unlink()
+            else:
+                self._unlink()
+        except FileNotFoundError:
+            raise self._error(FileNotFoundError, errno.ENOENT) from None
+
+    def _unlink(self) -> None:
         try:
             _posixshmem.shm_unlink(self._name)
         except OSError as error:
@@ -131,6 +142,9 @@ class SharedMemory(shared_memory.SharedMemory):
                 raise
             _forkyard.Memory.attach(self._name).unlink()
         _given.pop(self._name, None)
+
+    def _error(self, kind: type[OSError], number: int) -> OSError:
+        return kind(number, os.strerror(number), self._name)
 
 
 def _over(function: types.FunctionType) -> Any:

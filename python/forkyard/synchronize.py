@@ -6,6 +6,8 @@ Each class derives from the standard library's as well, whose representation and
 from __future__ import annotations
 
 import contextlib
+import errno
+import operator
 import os
 import sys
 import threading
@@ -158,7 +160,7 @@ def bounded(value: int, ctx: Any, caller: str) -> BoundedSemaphore | _PlainBound
     The standard library's queues count free places with one: producers acquire, and consumers release. So the permits
     of a producer that ends must not come back.
     """
-    if caller == "multiprocessing.queues" or value > BoundedSemaphore.MAX_PERMITS:
+    if caller == "multiprocessing.queues" or _checked(value) > BoundedSemaphore.MAX_PERMITS:
         return _PlainBoundedSemaphore(value, ctx=ctx)
     return BoundedSemaphore(value, ctx=ctx)
 
@@ -208,7 +210,7 @@ class Condition(_Shared, _forkyard.Condition, synchronize.Condition):
     def _notify_some(self, n: int = 1) -> None:
         if not self._lock._semlock._is_mine():
             raise AssertionError("lock is not owned")
-        self._notify(min(n, 2**32 - 1))
+        self._notify(max(0, min(n, 2**32 - 1)))
 
 
 class Event(_Shared, _forkyard.Event, synchronize.Event):
@@ -235,7 +237,8 @@ class Barrier(_Shared, _forkyard.Barrier, synchronize.Barrier):
         ctx: Any,
     ) -> None:
         """Make a barrier for so many parties, one of which runs the action when all have arrived."""
-        self._make(parties)
+        # None below 0, as 0 is none.
+        self._make(max(0, parties))
         self._start(ctx)
         # Who comes while somebody resets it waits until that is over.
         self._reset = Lock(ctx=ctx, on_owner_death="raise")
@@ -323,8 +326,12 @@ class Barrier(_Shared, _forkyard.Barrier, synchronize.Barrier):
 
 
 def _checked(value: int) -> int:
-    if not 0 <= value <= SEM_VALUE_MAX:
-        raise ValueError(f"semaphore initial value must be from 0 to {SEM_VALUE_MAX}")
+    """Return a number of permits that there can be; what is none is refused as by the system's semaphores."""
+    value = operator.index(value)
+    if value < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if value > SEM_VALUE_MAX:
+        raise OverflowError(f"a semaphore has at most {SEM_VALUE_MAX} permits, not {value}")
     return value
 
 

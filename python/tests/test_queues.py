@@ -422,6 +422,15 @@ def test_rounds_leave_no_descriptors(method):
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
+def test_its_reader_is_asked_whether_there_is_something(kind):
+    items = make(forkyard, kind)
+    assert not items._reader.poll()
+    assert not items._reader.poll(0.01)
+    threading.Timer(0.1, items.put, ("late",)).start()
+    assert items._reader.poll(None)
+    assert items._reader.recv() == "late"
+
+
 def test_a_queue_needs_no_descriptor():
     forkyard.Queue().put(1)
     before = len(os.listdir("/proc/self/fd"))

@@ -118,6 +118,17 @@ def test_a_name_of_ones_own_is_the_systems():
     assert not (FILES / name).exists()
 
 
+def test_a_name_that_was_given_is_taken():
+    memory = SharedMemory(create=True, size=10)
+    with pytest.raises(FileExistsError, match=memory.name):
+        SharedMemory(memory.name, create=True, size=10)
+    memory.unlink()
+    with pytest.raises(FileNotFoundError) as gone:
+        memory.unlink()
+    assert gone.value.filename == "/" + memory.name
+    memory.close()
+
+
 def test_what_is_wrong_is_told():
     for wrong in ({"size": -1}, {"size": 0}, {}):
         with pytest.raises(ValueError, match="size"):

@@ -302,8 +302,15 @@ def test_misuse_is_told_as_the_standard_library_does():
         forkyard.RLock().release()
     with pytest.raises(ValueError, match="on_owner_death"):
         forkyard.Lock(on_owner_death="ignore")
-    with pytest.raises(ValueError, match="semaphore initial value"):
-        forkyard.Semaphore(-1)
+    for make in (forkyard.Semaphore, forkyard.BoundedSemaphore):
+        with pytest.raises(OSError, match="Invalid argument"):
+            make(-1)
+        with pytest.raises(OverflowError):
+            make(2**31)
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            make("1")
+    with pytest.raises(ValueError, match="parties"):
+        forkyard.Barrier(-1)
 
 
 @pytest.mark.parametrize("kind", ["Lock", "Semaphore", "BoundedSemaphore"])
@@ -330,6 +337,7 @@ def test_a_condition_is_notified_by_who_has_its_lock():
         with condition:
             condition.notify()
             condition.notify(n=3)
+            condition.notify(-1)
             condition.notify_all()
             assert not condition.wait(0)
 
