@@ -45,8 +45,8 @@ class _Factories:
 
         manager = SyncManager(ctx=self.get_context())
         # Workers of its pools end with the server process, as workers of this package's pools do.
-        registry: Any = manager._registry
-        manager._registry = registry | {"Pool": (Pool, *registry["Pool"][1:])}
+        registry = vars(SyncManager)["_registry"]
+        vars(manager)["_registry"] = registry | {"Pool": (Pool, *registry["Pool"][1:])}
         manager.start()
         return manager
 
