@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# python.sh build|test VERSION|check|versions|conformance ARGS…|bench ARGS…: the Python package, in virtual environments under target/.
+# python.sh build|test VERSION|tests VERSION…|check|versions|conformance ARGS…|bench ARGS…: the Python package, in virtual environments under
+# target/.
 #
 # build: the wheel, once for all versions, by pip as a user does it; and an environment with it for each interpreter.
-# test: the tests, with one interpreter. check: formatting, lints and types. versions: the interpreters that are found.
+# test: the tests, with one interpreter. tests: with several at once, for they wait more than they compute; what they
+# print comes one after the other. check: formatting, lints and types. versions: the interpreters that are found.
 # conformance: the interpreter's own suite, by conformance.py or the harness that FORKYARD_CONFORMANCE names.
 # bench: against the standard library, with the newest of these interpreters.
 # Exit code 77: cannot be done here, and the reason has been said.
@@ -83,7 +85,24 @@ versions) tested ;;
 build) build ;;
 test)
     environment "$2" pytest
+    # What new interpreters import is compiled once.
+    unset PYTHONDONTWRITEBYTECODE
+    export PYTHONPYCACHEPREFIX=$PWD/target/pycache
     exec "target/venv-$2/bin/python" -P -m pytest -q --basetemp="target/pytest-$2" python/tests "${@:3}"
+    ;;
+tests)
+    runs=() failed=0
+    for version in "${@:2}"; do
+        # The shell has what is in the background ignore interrupts.
+        env --default-signal=INT,QUIT ci/python.sh test "$version" >"target/pytest-$version.log" 2>&1 &
+        runs+=("$version:$!")
+    done
+    for run in "${runs[@]}"; do
+        echo "== Python ${run%:*}"
+        wait "${run#*:}" || failed=$?
+        cat "target/pytest-${run%:*}.log"
+    done
+    exit "$failed"
     ;;
 check)
     version=$(tested | sed -n 1p)
@@ -117,5 +136,5 @@ bench)
     done
     exec "target/venv-$version/bin/python" -P python/bench "${@:2}"
     ;;
-*) echo "usage: python.sh build|test VERSION|check|versions|conformance|bench" >&2; exit 2 ;;
+*) echo "usage: python.sh build|test VERSION|tests VERSION…|check|versions|conformance|bench" >&2; exit 2 ;;
 esac

@@ -143,9 +143,8 @@ versions=$(ci/python.sh versions)
 if [ -n "$versions" ]; then
     # As a user builds it, but in less time.
     step "python: build" 900 env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 ci/python.sh build
-    for version in $versions; do
-        tests "python $version" 900 ci/python.sh test "$version"
-    done
+    mapfile -t versions <<<"$versions"
+    tests "python ${versions[*]}" 900 ci/python.sh tests "${versions[@]}"
 fi
 
 # cargo's and pytest's own counts, plus one for each step.

@@ -17,8 +17,10 @@ import pytest
 
 import forkyard
 
-# Children import the module with the test in it, and that imports this.
-forkyard.set_forkserver_preload(["__main__", "pytest"])
+# Children import the module with the test in it, and that imports this. What they find for pytest is short.
+CHILDREN = str(Path(__file__).parent / "children")
+if CHILDREN not in sys.path:
+    sys.path.insert(0, CHILDREN)
 
 # With it, lines of several processes come in pieces.
 os.environ.pop("PYTHONUNBUFFERED", None)

@@ -129,7 +129,8 @@ def counts(number):
 
 @pytest.mark.parametrize("lasts", [None, 5])
 def test_whoever_is_killed_no_task_is_run_twice_or_forgotten(ctx, lasts):
-    tasks, kills = 400, 20
+    # Each kill is a new interpreter with spawn, and so are five tasks.
+    tasks, kills = (100, 10) if ctx.get_start_method() == "spawn" else (400, 20)
     done = ctx.RawArray("i", tasks)
     with ctx.Pool(3, remember, (done,), lasts) as pool:
         some = threading.Semaphore(0)

@@ -402,26 +402,6 @@ def test_join_before_get_does_not_wait(ctx):
     assert items.get() == "last"
 
 
-def test_rounds_leave_no_descriptors(method):
-    ctx = forkyard.get_context(method)
-
-    def rounds(count):
-        for number in range(count):
-            items = ctx.Queue()
-            process = start(ctx, put_all, items, [number])
-            assert items.get(timeout=30) == number
-            process.join()
-            process.close()
-            items.close()
-
-    rounds(2)
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
-    rounds({"zygote": 60, "fork": 20}.get(method, 3))
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before
-
-
 def test_its_reader_is_asked_whether_there_is_something(kind):
     items = make(forkyard, kind)
     assert not items._reader.poll()
