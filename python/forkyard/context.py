@@ -56,21 +56,22 @@ class _Factories:
 
         return Pipe(duplex)
 
-    def Lock(self, *, on_owner_death: str = "warn") -> synchronize.Lock:
+    def Lock(self, *, on_owner_death: str = "warn", on_deadlock: str = "raise") -> synchronize.Lock:
         """Return a lock that is not recursive.
 
         If its owner dies the next one gets it, with an ``OwnerDiedWarning``; or an ``OwnerDiedError`` instead, if
-        ``on_owner_death`` is ``"raise"``.
+        ``on_owner_death`` is ``"raise"``. If its owner waits for the caller the caller gets a ``DeadlockError``; if
+        ``on_deadlock`` is ``"wait"`` it waits on: for a lock that is used to signal, and that somebody else releases.
         """
         from .synchronize import Lock
 
-        return Lock(ctx=self.get_context(), on_owner_death=on_owner_death)
+        return Lock(ctx=self.get_context(), on_owner_death=on_owner_death, on_deadlock=on_deadlock)
 
-    def RLock(self, *, on_owner_death: str = "warn") -> synchronize.RLock:
-        """Return a recursive lock. The death of its owner is told as for a ``Lock``."""
+    def RLock(self, *, on_owner_death: str = "warn", on_deadlock: str = "raise") -> synchronize.RLock:
+        """Return a recursive lock. The death of its owner, and a deadlock, are told as for a ``Lock``."""
         from .synchronize import RLock
 
-        return RLock(ctx=self.get_context(), on_owner_death=on_owner_death)
+        return RLock(ctx=self.get_context(), on_owner_death=on_owner_death, on_deadlock=on_deadlock)
 
     def Condition(self, lock: Any = None) -> synchronize.Condition:
         """Return a condition."""

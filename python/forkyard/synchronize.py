@@ -92,9 +92,9 @@ class Lock(_SemLock, _forkyard.Lock, synchronize.Lock):
     # Nothing lies in its dictionary: so its methods are found fast.
     __slots__ = ("_is_fork_ctx",)
 
-    def __init__(self, *, ctx: Any, on_owner_death: str = "warn") -> None:
+    def __init__(self, *, ctx: Any, on_owner_death: str = "warn", on_deadlock: str = "raise") -> None:
         """Make a lock that is free."""
-        self._make(_place(), _raises(on_owner_death))
+        self._make(_place(), *_told(on_owner_death, on_deadlock))
         self._start(ctx)
 
 
@@ -104,9 +104,9 @@ class RLock(_SemLock, _forkyard.RLock, synchronize.RLock):
 
     __slots__ = ("_is_fork_ctx",)
 
-    def __init__(self, *, ctx: Any, on_owner_death: str = "warn") -> None:
+    def __init__(self, *, ctx: Any, on_owner_death: str = "warn", on_deadlock: str = "raise") -> None:
         """Make a lock that is free."""
-        self._make(_place(), _raises(on_owner_death))
+        self._make(_place(), *_told(on_owner_death, on_deadlock))
         self._start(ctx)
 
 
@@ -335,10 +335,13 @@ def _checked(value: int) -> int:
     return value
 
 
-def _raises(on_owner_death: str) -> bool:
+def _told(on_owner_death: str, on_deadlock: str) -> tuple[bool, bool]:
+    """Return whether a death is told by an exception, and whether a deadlock is."""
     if on_owner_death not in ("warn", "raise"):
         raise ValueError(f"on_owner_death must be 'warn' or 'raise', not {on_owner_death!r}")
-    return on_owner_death == "raise"
+    if on_deadlock not in ("raise", "wait"):
+        raise ValueError(f"on_deadlock must be 'raise' or 'wait', not {on_deadlock!r}")
+    return on_owner_death == "raise", on_deadlock == "raise"
 
 
 def _place() -> str:

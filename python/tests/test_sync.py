@@ -151,6 +151,21 @@ def test_one_of_two_that_wait_for_each_other_is_told(ctx):
     assert os.path.basename(__file__) in texts[0]
 
 
+def waits_for_both(one, other, met, told):
+    with one:
+        met.wait()
+        told.put(other.acquire(timeout=2.5))
+
+
+def test_a_lock_can_be_made_for_which_nobody_looks_for_deadlocks(ctx):
+    one, other = ctx.Lock(on_deadlock="wait"), ctx.RLock(on_deadlock="wait")
+    met, told = ctx.Barrier(2), ctx.SimpleQueue()
+    processes = [start(ctx, waits_for_both, *pair, met, told) for pair in ((one, other), (other, one))]
+    # A deadlock would have been seen after a second. Who is first leaves what it has to the other one.
+    assert False in [told.get(), told.get()]
+    end(*processes)
+
+
 def test_waiting_for_somebody_to_release_ones_own_lock_is_no_deadlock():
     lock = forkyard.Lock()
     lock.acquire()
@@ -302,6 +317,8 @@ def test_misuse_is_told_as_the_standard_library_does():
         forkyard.RLock().release()
     with pytest.raises(ValueError, match="on_owner_death"):
         forkyard.Lock(on_owner_death="ignore")
+    with pytest.raises(ValueError, match="on_deadlock must be 'raise' or 'wait', not 'warn'"):
+        forkyard.RLock(on_deadlock="warn")
     for make in (forkyard.Semaphore, forkyard.BoundedSemaphore):
         with pytest.raises(OSError, match="Invalid argument"):
             make(-1)

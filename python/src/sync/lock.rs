@@ -27,9 +27,14 @@ impl Lock {
         Lock { handle: Handle::empty(), raises: AtomicBool::new(false) }
     }
 
-    fn _make(&self, made_at: &str, raises: bool) -> PyResult<()> {
+    fn _make(&self, made_at: &str, raises: bool, looks_for_deadlocks: bool) -> PyResult<()> {
         self.raises.store(raises, Ordering::Relaxed);
-        self.handle.fill(sync::Lock::new_at(made_at))
+        let lock = sync::Lock::new_at(made_at);
+        self.handle.fill(if looks_for_deadlocks {
+            lock
+        } else {
+            lock.map(sync::Lock::without_deadlock_report)
+        })
     }
 
     fn _attach(&self, state: &[u8], raises: bool) -> PyResult<()> {
