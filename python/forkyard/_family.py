@@ -131,6 +131,11 @@ def can_import_main() -> bool:
     return os.path.exists(getattr(main, "__file__", None) or "")
 
 
+def is_frozen() -> bool:
+    """Tell whether the program was made into an executable of its own."""
+    return bool(getattr(sys, "frozen", False))
+
+
 def has_directory() -> bool:
     """Tell whether there is still the working directory."""
     try:

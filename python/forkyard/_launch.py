@@ -27,6 +27,9 @@ class Server:
 
         One that the main module ends is made again without it.
         """
+        if _family.is_frozen():
+            # It would run the program once more, which would start another one.
+            raise RuntimeError("a frozen program has no interpreter for a server process: choose 'fork' or 'spawn'")
         try:
             self._start(wanted, True, fds)
         except EOFError:

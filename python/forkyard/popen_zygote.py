@@ -28,11 +28,11 @@ class Popen(popen_fork.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj: Any) -> None:
-        if threading.active_count() == 1 and not _family.has_directory():
+        if _must_be_a_copy():
             raise _zygote.Refused
         self._forkyard_family = _family.Same()
         data = _family.parcel(self, process_obj)
-        if self._forkyard_of_main and _wants_a_copy():
+        if self._forkyard_of_main and _is_better_a_copy():
             raise _zygote.Refused
         things = (type(process_obj), process_obj._target)
         wanted = {str(getattr(thing, "__module__", None)) for thing in things}
@@ -46,13 +46,21 @@ class Popen(popen_fork.Popen):
         return self.returncode
 
 
-def _wants_a_copy() -> bool:
+def _must_be_a_copy() -> bool:
+    """Tell whether there can be no new interpreter for this process.
+
+    The executable of a frozen program is none, but that program once more. A working directory that was removed has no
+    path that could be told.
+    """
+    return _family.is_frozen() or (threading.active_count() == 1 and not _family.has_directory())
+
+
+def _is_better_a_copy() -> bool:
     """Tell whether a copy of this process can do what a new interpreter cannot.
 
-    A program that was typed in, or comes by -c or a pipe, has functions that nobody could import; and where the working
-    directory was removed it has no path that could be told.
+    A program that was typed in, or comes by -c or a pipe, has functions that nobody could import.
     """
-    return threading.active_count() == 1 and not (_family.can_import_main() and _family.has_directory())
+    return _must_be_a_copy() or (threading.active_count() == 1 and not _family.can_import_main())
 
 
 def popen(process_obj: Any) -> Any:
@@ -61,7 +69,7 @@ def popen(process_obj: Any) -> Any:
         return Popen(process_obj)
     except _zygote.Refused:
         pass
-    if _wants_a_copy():
+    if _is_better_a_copy():
         return popen_fork.Popen(process_obj)
     from .popen_forkserver import Popen as OfForkServer
 

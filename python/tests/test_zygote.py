@@ -285,6 +285,35 @@ def test_a_working_directory_that_was_removed_is_no_obstacle(program, tmp_path, 
     assert (done.stdout, done.stderr, done.returncode) == (gone * 2 + "/\n", "", 0)
 
 
+FROZEN = """
+import sys
+import forkyard
+
+def child(queue):
+    queue.put("hello")
+
+if __name__ == "__main__":
+    sys.frozen = True
+    # A frozen program is its own executable.
+    forkyard.set_executable("/bin/false")
+    queue = forkyard.Queue()
+    process = forkyard.Process(target=child, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+    try:
+        forkyard.get_context("forkserver").Process(target=child).start()
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_a_frozen_program_is_copied_and_not_started_again(program):
+    done = program(FROZEN)
+    assert done.stderr == ""
+    assert done.stdout.startswith("hello\na frozen program has no interpreter")
+
+
 REFUSED = """
 import os
 import forkyard
