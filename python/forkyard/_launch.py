@@ -12,7 +12,7 @@ import socket
 import sys
 from multiprocessing import forkserver, process, spawn, util
 
-from . import _family, _forkyard, _interrupt, _server
+from . import _family, _forkyard, _given, _interrupt, _server
 
 __all__: tuple[str, ...] = ()
 
@@ -48,7 +48,9 @@ class Server:
             late.clear()
         preload = [name for name in (*preload, *(wanted or ())) if name != "__main__"]
         greeting = pickle.dumps(
-            tuple(_server.Greeting(os.getpid(), zygote, early, late, preload, secrets.token_hex(16)))
+            tuple(
+                _server.Greeting(os.getpid(), zygote, early, late, preload, secrets.token_hex(16), _given.names.place)
+            )
         )
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:

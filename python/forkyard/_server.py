@@ -21,7 +21,7 @@ import time
 from multiprocessing import process, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _forkyard, _interrupt, popen_fork
+from . import _forkyard, _given, _interrupt, popen_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +62,7 @@ class Greeting(NamedTuple):
     late: dict[str, Any]
     preload: list[str]
     mark: str
+    names: str
 
 
 class Request(NamedTuple):
@@ -138,6 +139,7 @@ def main(fd: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             serve(sock, owner, fds)
     if _ends(owner) and _forkyard.was_killed(greeting.owner, owner):
+        _given.remove_noted(greeting.names)
         _sweep(greeting.mark.encode())
     # A copy of what the program did at import, not the program: its exit hooks are not for this process.
     os._exit(0)

@@ -15,10 +15,10 @@ import mmap
 import os
 import sys
 import types
-from multiprocessing import process, shared_memory
+from multiprocessing import shared_memory
 from typing import Any
 
-from . import _forkyard, heap
+from . import _forkyard, _given, heap
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -26,8 +26,7 @@ _real: Any = shared_memory
 _SHM_NAME_PREFIX, _USE_POSIX = _real._SHM_NAME_PREFIX, _real._USE_POSIX
 _make_filename = _real._make_filename
 
-# The names that this process gave and did not unlink: with the process that did, and which file each is of.
-_given: dict[str, tuple[int, tuple[int, int]]] = {}
+atexit.register(_given.remove_all)
 
 
 class SharedMemory(shared_memory.SharedMemory):
@@ -117,7 +116,7 @@ class SharedMemory(shared_memory.SharedMemory):
             raise
         self._fd = fd
         if self._flags & os.O_EXCL:
-            _given[self._name] = os.getpid(), (status.st_dev, status.st_ino)
+            _given.names.add(self._name, (status.st_dev, status.st_ino))
 
     def close(self) -> None:
         """Stop using it: here, not for others."""
@@ -141,7 +140,7 @@ class SharedMemory(shared_memory.SharedMemory):
             if error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOSYS, errno.ENOTDIR):
                 raise
             _forkyard.Memory.attach(self._name).unlink()
-        _given.pop(self._name, None)
+        _given.names.discard(self._name)
 
     def _error(self, kind: type[OSError], number: int) -> OSError:
         return kind(number, os.strerror(number), self._name)
@@ -167,15 +166,3 @@ def _place() -> str:
     while frame.f_back is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-@atexit.register
-def _tidy() -> None:
-    """When the program ends: unlink what it did not."""
-    if process.parent_process() is not None:
-        return
-    for name, (pid, file) in list(_given.items()):
-        with contextlib.suppress(OSError):
-            status = os.stat("/dev/shm" + name)
-            if pid == os.getpid() and (status.st_dev, status.st_ino) == file:
-                _posixshmem.shm_unlink(name)

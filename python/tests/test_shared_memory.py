@@ -270,6 +270,38 @@ def test_it_needs_no_directory_for_it(program, there, tmp_path):
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+KILLED = """
+import os, signal, sys
+import forkyard
+from forkyard.shared_memory import SharedMemory
+
+def use(name):
+    SharedMemory(name).close()
+
+if __name__ == "__main__":
+    first, second, taken = sys.argv[2:]
+    ctx = forkyard.get_context(sys.argv[1])
+    memory = SharedMemory(first, create=True, size=1000)
+    child = ctx.Process(target=use, args=(first,))
+    child.start()
+    child.join()
+    # Named when there was a server already; and one that belongs to somebody else by now.
+    others = [SharedMemory(name, create=True, size=1000) for name in (second, taken)]
+    others[1].unlink()
+    open("/dev/shm/" + taken, "x").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("method", ["zygote", "forkserver"])
+def test_names_of_a_killed_program_are_removed_by_its_server(program, method):
+    names = [f"forkyard-{word}-{os.getpid()}" for word in ("first", "second", "taken")]
+    done = program(KILLED, method, *names)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    eventually(lambda: not set(names[:2]) & set(os.listdir(FILES)), 30)
+    (FILES / names[2]).unlink()
+
+
 def test_the_classes_are_the_standard_librarys():
     memory = SharedMemory(create=True, size=1)
     assert isinstance(memory, multiprocessing.shared_memory.SharedMemory)
