@@ -110,7 +110,8 @@ def child(queue):
 
 def parent(queue):
     ctx = multiprocessing.get_context(sys.argv[1])
-    ctx.Process(target=child, args=(queue,)).start()
+    for daemon in (False, True):
+        ctx.Process(target=child, args=(queue,), daemon=daemon).start()
     child(queue)
 
 if __name__ == "__main__":
@@ -120,7 +121,7 @@ if __name__ == "__main__":
     print(queue.get(), flush=True)
     if sys.argv[2] == "9":
         ctx.Process(target=parent, args=(queue,)).start()
-        print(queue.get(), queue.get(), flush=True)
+        print(queue.get(), queue.get(), queue.get(), flush=True)
     os.kill(os.getpid(), int(sys.argv[2]))
 """
 
@@ -129,7 +130,7 @@ def test_whoever_is_no_daemon_ends_with_a_killed_parent_too(program, method):
     done = program(OTHERS, method, "9")
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     # They have all closed their output by now.
-    assert len(done.stdout.split()) == 3
+    assert len(done.stdout.split()) == 4
     assert "outlived" not in done.stdout
     eventually(lambda: all(state(int(pid)) in (None, "Z") for pid in done.stdout.split()))
 

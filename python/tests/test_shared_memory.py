@@ -62,6 +62,27 @@ def test_it_is_there_when_its_creator_has_ended(ctx):
     memory.close()
 
 
+def create_and_wait(names):
+    create(names)
+    signal.pause()
+
+
+def test_it_is_there_when_its_creator_was_killed(ctx):
+    names = ctx.Queue()
+    creator = start(ctx, create_and_wait, names)
+    name = names.get()
+    before = SharedMemory(name)
+    creator.kill()
+    creator.join()
+    after = SharedMemory(name)
+    assert bytes(before.buf[:5]) == bytes(after.buf[:5]) == b"child"
+    after.unlink()
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(name)
+    before.close()
+    after.close()
+
+
 OTHER = """
 import sys
 from forkyard.shared_memory import SharedMemory
