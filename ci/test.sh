@@ -144,7 +144,7 @@ if [ -n "$versions" ]; then
     # As a user builds it, but in less time.
     step "python: build" 900 env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 ci/python.sh build
     mapfile -t versions <<<"$versions"
-    tests "python ${versions[*]}" 900 ci/python.sh tests "${versions[@]}"
+    tests "python ${versions[*]}" 1200 ci/python.sh tests "${versions[@]}"
 fi
 
 # cargo's and pytest's own counts, plus one for each step.
