@@ -7,7 +7,6 @@ pipe. Each class derives from the standard library's as well, whose interface it
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import types
 from multiprocessing import context, queues
@@ -15,7 +14,7 @@ from multiprocessing.queues import Empty as Empty
 from multiprocessing.queues import Full as Full
 from typing import TYPE_CHECKING, Any
 
-from . import _family, _forkyard
+from . import _ends, _family, _forkyard
 from .synchronize import _FORK_ONLY
 
 if TYPE_CHECKING:
@@ -27,46 +26,6 @@ os.register_at_fork(before=_forkyard.detach)
 
 _UNBOUNDED = 2**31 - 1
 _put, _get = _forkyard.Queue.put, _forkyard.Queue.get
-
-
-class _End:
-    """An end of a queue, for those who look for a connection."""
-
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
-        self.closed = False
-
-    def _check(self) -> None:
-        if self.closed:
-            raise OSError("handle is closed")
-
-    def close(self) -> None:
-        """Close it: here, not for others."""
-        self.closed = True
-
-
-class _Reader(_End):
-    readable, writable = True, False
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Wait for a message, and leave it where it is."""
-        self._check()
-        ready: bool = self._queue._poll(math.inf if timeout is None else timeout)
-        return ready
-
-    def recv(self) -> Any:
-        """Take out a message."""
-        self._check()
-        return _get(self._queue)
-
-
-class _Writer(_End):
-    readable, writable = False, True
-
-    def send(self, obj: Any) -> None:
-        """Put a message."""
-        self._check()
-        _put(self._queue, obj)
 
 
 class _Queue(_forkyard.Queue):
@@ -88,17 +47,17 @@ class _Queue(_forkyard.Queue):
         return _family.handle(popen), self._state()
 
     @property
-    def _reader(self) -> _Reader:
+    def _reader(self) -> _ends.Reader:
         reader = self.__dict__.get("_forkyard_reader")
         if reader is None:
-            reader = self.__dict__["_forkyard_reader"] = _Reader(self)
+            reader = self.__dict__["_forkyard_reader"] = _ends.Reader(self)
         return reader
 
     @property
-    def _writer(self) -> _Writer:
+    def _writer(self) -> _ends.Writer:
         writer = self.__dict__.get("_forkyard_writer")
         if writer is None:
-            writer = self.__dict__["_forkyard_writer"] = _Writer(self)
+            writer = self.__dict__["_forkyard_writer"] = _ends.Writer(self)
         return writer
 
     async def get_async(self) -> Any:
@@ -169,6 +128,9 @@ class Queue(_Queue, queues.Queue):  # type: ignore[type-arg]
     def close(self) -> None:
         """Say that this process puts and gets no more. What it has put stays."""
         self._close()
+        for name in ("_forkyard_reader", "_forkyard_writer"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread, and what was put is in the queue."""
