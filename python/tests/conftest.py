@@ -39,6 +39,16 @@ def ctx(method: str):
     return forkyard.get_context(method)
 
 
+@pytest.fixture(params=("Queue", "SimpleQueue", "JoinableQueue"))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def make(ctx, kind: str):
+    """A queue of that kind."""
+    return getattr(ctx, kind)()
+
+
 @pytest.fixture(autouse=True)
 def deadline() -> Iterator[None]:
     """A test that hangs fails with its stack."""

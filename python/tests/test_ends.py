@@ -7,11 +7,9 @@ import selectors
 from multiprocessing import connection
 
 import pytest
-from conftest import eventually, start
+from conftest import eventually, make, start
 
 import forkyard
-
-KINDS = ("Queue", "SimpleQueue", "JoinableQueue")
 
 
 def put_all(items, messages):
@@ -24,9 +22,9 @@ def put_when_told(told, items, messages):
     put_all(items, messages)
 
 
-@pytest.fixture(params=KINDS)
-def items(ctx, request):
-    items = getattr(ctx, request.param)()
+@pytest.fixture
+def items(ctx, kind):
+    items = make(ctx, kind)
     yield items
     items.close()
 
@@ -55,9 +53,8 @@ def test_readers_and_sentinels_are_waited_for_together(ctx, items):
     others.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_whoever_asks_once_is_told_of_each_message(kind):
-    items = getattr(forkyard, kind)()
+    items = make(forkyard, kind)
     with selectors.DefaultSelector() as selector:
         selector.register(items._reader, selectors.EVENT_READ)
         assert selector.select(0) == []
@@ -145,9 +142,8 @@ def test_a_fork_has_a_descriptor_of_its_own(program):
     assert (done.stdout, done.returncode) == ("of the fork []\n", 0), done.stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_closed_one_has_none(kind):
-    items = getattr(forkyard, kind)()
+    items = make(forkyard, kind)
     before = len(os.listdir("/proc/self/fd"))
     reader = items._reader
     reader.fileno()

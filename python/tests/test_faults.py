@@ -169,6 +169,7 @@ def main(ctx):
         daemon.start()
     manager = ctx.Manager()
     shared = manager.list()
+    # All have tasks that last: nobody is to end because it has nothing to do.
     pool = ctx.Pool(2)
     pool.map_async(busy, [shared_queue(manager)] * 2)
     managers_pool = manager.Pool(2)

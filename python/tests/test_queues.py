@@ -13,22 +13,12 @@ import time
 import warnings
 
 import pytest
-from conftest import eventually, start
+from conftest import eventually, make, start
 
 import forkyard
 import forkyard.queues
 
-KINDS = ("Queue", "SimpleQueue", "JoinableQueue")
 MIB = 1 << 20
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
-
-
-def make(ctx, kind):
-    return getattr(ctx, kind)()
 
 
 class Held:
