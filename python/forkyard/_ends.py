@@ -36,6 +36,8 @@ class Reader(_End):
     readable, writable = True, False
 
     _ready: _forkyard.Ready | None = None
+    # The descriptor is readable, and stays so while there are messages.
+    _told = False
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Wait for a message, and leave it where it is."""
@@ -64,7 +66,7 @@ class Reader(_End):
         """
         self._check()
         if self._ready is None:
-            self._ready = _forkyard.Ready(self._queue, False)
+            self._ready, self._told = _forkyard.Ready(self._queue, False), False
             _watched.add(self)
             # Whoever asks once, and then gets again and again, is told of each message.
             for name in ("get", "get_nowait", "get_many"):
@@ -77,13 +79,17 @@ class Reader(_End):
         if self._ready is None:
             return
         event = self._ready.fileno()
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(event)
-        # What comes from here on is told; what came before is seen.
-        self._ready.arm()
         # Nothing of a queue that another thread closes.
         with contextlib.suppress(OSError, ValueError):
+            if self._told and self._queue._poll(0.0):
+                return
+            self._told = False
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(event)
+            # What comes from here on is told; what came before is seen.
+            self._ready.arm()
             if self._queue._poll(0.0):
+                self._told = True
                 os.eventfd_write(event, 1)
 
     def _and_look(self, get: Callable[..., Any]) -> Callable[..., Any]:
